@@ -1,0 +1,41 @@
+"""`GET /healthz` says that the process runs, `GET /readyz` that it can store and read."""
+
+import asyncio
+import sqlite3
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from llmscope.api.parts import parts_of
+from llmscope.api.problems import problem
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Answers as long as the event loop turns."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "The database does not take writes."}})
+async def readyz(request: Request) -> Response:
+    """Runs a write through the writer's thread, and so through the disk."""
+    store = parts_of(request).store
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Exception | None] = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        loop.call_soon_threadsafe(lambda: done.done() or done.set_result(error))
+
+    def touch(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE series SET id = id WHERE id = (SELECT min(id) FROM series)")
+
+    store.write(touch, tell)
+    try:
+        error = await asyncio.wait_for(done, 5.0)
+    except TimeoutError:
+        return problem(503, "the database has not answered for 5 s")
+    if error is not None:
+        return problem(503, f"the database does not take writes: {error}")
+    return JSONResponse({"status": "ready"})

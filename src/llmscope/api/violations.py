@@ -1,0 +1,295 @@
+"""`/api/violations`: the log, one violation with the observations around it, acknowledgement, CSV."""
+
+import asyncio
+import csv
+import io
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from llmscope import documents
+from llmscope.api.parts import Parts, Selection, SeriesFilter, parts_of
+from llmscope.api.shapes import ContextOut, ViolationOut, ViolationPageOut
+from llmscope.observation import METRICS, tokens_per_second
+from llmscope.store import Series, Violation, ViolationQuery
+from llmscope.store import rows as r
+from llmscope.store.rows import Row, ms
+
+RULES = ("R1", "R2", "R3")
+BASELINE_POINTS = 150  # the good points before the pattern that "what it usually is" is the median of
+CSV_PAGE = 1_000
+
+router = APIRouter(tags=["violations"])
+
+
+def _query(
+    request: Request,
+    selection: Selection,
+    hours: Annotated[float | None, Query(gt=0, description="Only those of the last so many hours.")] = None,
+    metric: Annotated[str | None, Query(description="Only this metric.")] = None,
+    rule: Annotated[str | None, Query(description="Only these rules, comma-separated: R1,R2")] = None,
+    acknowledged: Annotated[bool | None, Query(description="Only acknowledged ones, or only others.")] = None,
+    open: Annotated[bool | None, Query(description="Only those still going on, or only others.")] = None,
+) -> ViolationQuery:
+    rules = None if rule is None else tuple(rule.split(","))
+    if rules is not None and (unknown := [name for name in rules if name not in RULES]):
+        raise HTTPException(422, f"rule: '{unknown[0]}' is not one of {', '.join(RULES)}")
+    if metric is not None and metric not in METRICS:
+        raise HTTPException(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}")
+    since_us = None if hours is None else parts_of(request).clock_us() - int(hours * 3.6e9)
+    s: SeriesFilter = selection
+    return ViolationQuery(
+        since_us, s.provider, s.model, s.server, s.source, metric, rules, acknowledged, open
+    )
+
+
+Wanted = Annotated[ViolationQuery, Depends(_query)]
+
+
+@router.get("/api/violations", response_model=ViolationPageOut)
+async def list_violations(
+    request: Request,
+    wanted: Wanted,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Entries a page.")] = 100,
+    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> Response:
+    """Violations, newest first; `next` is null on the last page."""
+    parts = parts_of(request)
+    position = _position(after)
+    found, total = await run_in_threadpool(
+        lambda: (
+            parts.store.violations.page(wanted, limit + 1, position),
+            parts.store.violations.count(wanted),
+        )
+    )
+    page = [_current(parts, v) for v in found[:limit]]
+    following = f"{page[-1].first_signal_us}-{page[-1].id}" if len(found) > limit else None
+    body = {"violations": [_document(parts, v) for v in page], "next": following, "total": total}
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+@router.get("/api/violations.csv")
+async def violations_csv(request: Request, wanted: Wanted) -> StreamingResponse:
+    """All violations that the filters admit, newest first, as CSV."""
+    return StreamingResponse(
+        _csv(parts_of(request), wanted),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="llmscope-violations.csv"'},
+    )
+
+
+@router.get("/api/violations/{violation_id}", response_model=ViolationOut)
+async def get_violation(request: Request, violation_id: int) -> dict[str, Any]:
+    """One violation."""
+    parts = parts_of(request)
+    return _document(parts, await _violation(parts, violation_id))
+
+
+@router.get("/api/violations/{violation_id}/context", response_model=ContextOut)
+async def violation_context(
+    request: Request,
+    violation_id: int,
+    points: Annotated[int, Query(ge=0, le=100, description="Observations before, and after.")] = 10,
+) -> Response:
+    """The observations around the worst point in full, and what its parts usually are."""
+    parts = parts_of(request)
+    violation = await _violation(parts, violation_id)
+    body = await run_in_threadpool(_context, parts, violation, points)
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+class Acknowledgement(BaseModel):
+    """Who has seen a violation, and what they say of it."""
+
+    who: str = Field(min_length=1, max_length=100, description="Your name.")
+    note: str | None = Field(None, max_length=2000, description="What it was, or what was done.")
+
+
+@router.post("/api/violations/{violation_id}/acknowledge", response_model=ViolationOut)
+async def acknowledge(request: Request, violation_id: int, said: Acknowledgement) -> dict[str, Any]:
+    """Note that somebody has seen this violation; a second time replaces the first."""
+    parts = parts_of(request)
+    return await _acknowledge(parts, violation_id, parts.clock_us(), said.who, said.note)
+
+
+@router.delete("/api/violations/{violation_id}/acknowledge", response_model=ViolationOut)
+async def unacknowledge(request: Request, violation_id: int) -> dict[str, Any]:
+    """Take an acknowledgement back."""
+    return await _acknowledge(parts_of(request), violation_id, None, None, None)
+
+
+async def _acknowledge(
+    parts: Parts, violation_id: int, at_us: int | None, who: str | None, note: str | None
+) -> dict[str, Any]:
+    await _violation(parts, violation_id)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: Exception | None) -> None:
+        if error is None:
+            loop.call_soon_threadsafe(done.set_result, None)
+        else:
+            loop.call_soon_threadsafe(done.set_exception, error)
+
+    def run(connection: sqlite3.Connection) -> None:
+        parts.store.violations.acknowledge(connection, violation_id, at_us, who, note)
+
+    parts.store.write(run, finish)
+    await done
+    violation = await _violation(parts, violation_id)
+    parts.ingest.acknowledged(violation)
+    return _document(parts, violation)
+
+
+async def _violation(parts: Parts, violation_id: int) -> Violation:
+    """As stored; one found a moment ago may be in memory only, and is waited for."""
+    if not 0 < violation_id < 2**63:
+        raise HTTPException(404, f"there is no violation {violation_id}")
+    for _attempt in range(20):
+        found = await run_in_threadpool(parts.store.violations.get, violation_id)
+        if found is not None:
+            return _current(parts, found)
+        if not any(violation_id in held for held in parts.ingest.recent.values()):
+            break
+        await asyncio.sleep(0.05)  # it is on its way to the disk
+    raise HTTPException(404, f"there is no violation {violation_id}")
+
+
+def _current(parts: Parts, stored: Violation) -> Violation:
+    """The violation as it is now: one that is growing is ahead of the disk by up to a second."""
+    held = parts.ingest.recent.get(stored.series_id, {}).get(stored.id)
+    if held is None or held.last_signal_id < stored.last_signal_id:
+        return stored
+    if (held.acknowledged_us, held.note) != (stored.acknowledged_us, stored.note):
+        return stored
+    return held
+
+
+def _document(parts: Parts, violation: Violation) -> dict[str, Any]:
+    return documents.violation_document(violation, parts.store.series[violation.series_id])
+
+
+def _position(after: str | None) -> tuple[int, int] | None:
+    if after is None:
+        return None
+    first_us, dash, violation_id = after.partition("-")
+    if not (dash and first_us.isdigit() and violation_id.isdigit() and len(after) < 40):
+        raise HTTPException(422, "after: is not the `next` of a page")
+    return int(first_us), int(violation_id)
+
+
+def _context(parts: Parts, violation: Violation, points: int) -> dict[str, Any]:
+    store = parts.store
+    series = store.series[violation.series_id]
+    before, later = store.neighbours(series.id, violation.peak_id, points, points)
+    rows = before + later
+    errors = store.failures([row[r.ID] for row in rows if row[r.OUTCOME]])
+    z_of = _z_at_the_time(parts, violation)
+    observations = [
+        documents.observation_document(
+            row,
+            series,
+            store.prompt_hash_by_id.get(row[r.PROMPT_ID]),
+            errors.get(row[r.ID]),
+            z_of(row),
+        )
+        for row in rows
+    ]
+    prompt_id = later[0][r.PROMPT_ID] if later else None
+    return {
+        "violation": documents.violation_document(violation, series),
+        "points": observations,
+        "index": len(before),
+        "before": len(before),
+        "after": len(later) - 1,
+        "baseline": _usual(parts, series, violation),
+        "prompt_text": store.prompt_text(prompt_id),
+    }
+
+
+def _z_at_the_time(parts: Parts, violation: Violation) -> Callable[[Row], float | None]:
+    """How far a row is from the centre line in sigma, by the limits that the violation was judged by."""
+    versions = parts.store.baselines.get((violation.series_id, violation.metric), [])
+    in_force = [v for v in versions if v.fitted_id < violation.first_signal_id]
+    if not in_force:
+        return lambda _row: None
+    baseline = documents.baseline_of(in_force[-1])
+    read = METRICS[violation.metric].read
+
+    def z_of(row: Row) -> float | None:
+        value = read(r.measured(row)) if row[r.OUTCOME] == 0 else None
+        if value is None or (baseline.scale == "log" and value <= 0.0):
+            return None
+        x = float(np.log(value)) if baseline.scale == "log" else value
+        return (x - baseline.centre) / baseline.sigma
+
+    return z_of
+
+
+def _usual(parts: Parts, series: Series, violation: Violation) -> dict[str, float | None]:
+    """Medians of the good points before the pattern began: what a request usually takes, part by part."""
+    rows, _later = parts.store.neighbours(series.id, violation.pattern_start_id, BASELINE_POINTS, 0)
+    good = [row for row in rows if row[r.OUTCOME] == 0]
+
+    def median(of: Callable[[Row], float | None]) -> float | None:
+        values = [value for row in good if (value := of(row)) is not None]
+        return float(np.median(values)) if values else None
+
+    def network(row: Row) -> float | None:
+        total, latency = row[r.TOTAL], row[r.LATENCY]
+        return None if total is None or latency is None else max(0.0, (latency - total) / 1000.0)
+
+    return {
+        "n": len(good),
+        "latency_ms": median(lambda row: ms(row[r.LATENCY])),
+        "ttft_ms": median(lambda row: ms(row[r.TTFT])),
+        "load_ms": median(lambda row: ms(row[r.LOAD])),
+        "queue_ms": median(lambda row: METRICS["queue"].read(r.measured(row))),
+        "prompt_ms": median(lambda row: ms(row[r.PROMPT_EVAL])),
+        "eval_ms": median(lambda row: ms(row[r.EVAL])),
+        "network_ms": median(network),
+        "eval_count": median(lambda row: row[r.EVAL_COUNT]),
+        "tokens_per_second": median(lambda row: tokens_per_second(row[r.EVAL_COUNT], ms(row[r.EVAL]))),
+    }
+
+
+def _csv(parts: Parts, wanted: ViolationQuery) -> Iterator[str]:
+    """A header and one line a violation, page by page; text that a spreadsheet would run is quoted."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    position: tuple[int, int] | None = None
+    header_due = True
+    while True:
+        page = parts.store.violations.page(wanted, CSV_PAGE, position)
+        for violation in page:
+            document = _document(parts, _current(parts, violation))
+            if header_due:
+                writer.writerow(document.keys())
+                header_due = False
+            writer.writerow([_cell(value) for value in document.values()])
+        if header_due:
+            writer.writerow(_CSV_HEADER)
+            header_due = False
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+        if len(page) < CSV_PAGE:
+            return
+        position = page[-1].first_signal_us, page[-1].id
+
+
+def _cell(value: object) -> object:
+    """A cell that a spreadsheet shows and does not run."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+_CSV_HEADER = tuple(ViolationOut.model_fields)

@@ -1,0 +1,420 @@
+"""The composition root: builds the parts from the settings, joins them, and runs them until told to stop."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import uvicorn
+
+from llmscope import __version__, documents
+from llmscope.api import Parts, create_app
+from llmscope.api.stream import status_frame
+from llmscope.engine import Engine
+from llmscope.host import HostSampler
+from llmscope.ingest import Ingest, InvalidObservation
+from llmscope.live import Hub, frame
+from llmscope.monitor import Monitor
+from llmscope.observation import Observation
+from llmscope.outbox import HttpTransport, Outbox, Rejected
+from llmscope.probe import Target, Unreachable, find_target
+from llmscope.settings import Settings, TargetSetting
+from llmscope.simulator import SCENARIOS, Simulator
+from llmscope.spc.baseline import LEARN_N, PROVISIONAL_AT
+from llmscope.store import SchemaTooNew, open_store
+
+log = logging.getLogger(__name__)
+
+DASHBOARD = Path(__file__).parent / "dashboard"
+LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
+WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
+SYSTEM_EVERY_S = 2.0
+
+Say = Callable[[str], None]
+
+
+class StartError(Exception):
+    """Something a person can mend keeps LLMscope from starting; the message says what and how."""
+
+
+@dataclass(slots=True)
+class State:
+    """What `GET /api/about` tells, as it changes."""
+
+    mode: str
+    interval_s: float | None
+    notice: str | None = None
+    targets: list[Target] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "mode": self.mode,
+            "notice": self.notice,
+            "simulated": any(t.source == "simulator" for t in self.targets),
+            "targets": [
+                {
+                    "provider": t.provider,
+                    "model": t.model,
+                    "server": t.server,
+                    "source": t.source,
+                    "url": t.base_url,
+                }
+                for t in self.targets
+            ],
+            "interval_s": self.interval_s,
+            "learn_n": LEARN_N,
+            "provisional_n": PROVISIONAL_AT[0],
+            "docs": "/docs",
+        }
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us, and lets the listeners of the live stream go before it waits for connections."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._hub.close()
+        await super().shutdown(sockets)
+
+
+def _clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"port {port} on {host} is in use, perhaps by another LLMscope; stop it, or pass --port"
+            ) from None
+        raise StartError(
+            f"cannot listen on {host}:{port}: {error.strerror}; pass another --host or --port"
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+@contextlib.asynccontextmanager
+async def _stopped_by_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGINT or SIGTERM sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: Settings, state: State, host: HostSampler, port: int) -> AsyncIterator[Parts]:
+    """The API and the page over the database, from the first answer to the last write."""
+    listening = _listen(settings.host, port)
+    try:
+        store = open_store(settings.db, _clock_us)
+    except SchemaTooNew as error:
+        listening.close()
+        raise StartError(f"{settings.db}: {error}") from None
+    except (sqlite3.Error, OSError) as error:
+        listening.close()
+        raise StartError(
+            f"cannot open the database {settings.db}: {error}; pass another file with --db"
+        ) from None
+    hub = Hub()
+    engine = Engine(tuple(settings.watched))
+    ingest = Ingest(store, engine, hub, _clock_us)
+    ingest.restore()
+    parts = Parts(
+        store=store,
+        engine=engine,
+        ingest=ingest,
+        hub=hub,
+        clock_us=_clock_us,
+        about=state.document,
+        system=lambda: _system(host),
+        dashboard=DASHBOARD,
+    )
+    config = uvicorn.Config(
+        create_app(parts),
+        log_level="warning",
+        access_log=False,  # costs 39 % of the throughput
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    server = _Server(config, hub)
+    tasks = [
+        asyncio.create_task(ingest.run()),
+        asyncio.create_task(_tell_state(parts)),
+    ]
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        while not server.started:
+            if serving.done():
+                await serving
+                raise StartError("the server did not start; its log says why")
+            await asyncio.sleep(0.005)
+        yield parts
+    finally:
+        server.should_exit = True
+        await serving
+        await _end(tasks)
+        ingest.stop()
+        store.close()
+        listening.close()
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.error("a task had ended with %r", result)
+
+
+def _system(host: HostSampler) -> dict[str, Any]:
+    load = host.sample()
+    return {
+        "time": documents.time_text(_clock_us()),
+        "host": socket.gethostname(),
+        **load.document(),
+    }
+
+
+async def _tell_state(parts: Parts) -> None:
+    """Tell listeners how the host stands every 2 s, and a series' status when it changes."""
+    told: dict[int, str] = {}
+    about = b""
+    while True:
+        if len(parts.hub):
+            parts.hub.publish(frame("system", orjson.dumps(parts.system())), {})
+            now = orjson.dumps(parts.about())
+            if now != about:
+                parts.hub.publish(frame("about", now), {})
+            about = now
+            metric = parts.engine.watched[0]
+            for series in parts.store.series.values():
+                chart = parts.engine.chart(series.id, metric)
+                state = documents.status_document(series, chart, parts.clock_us())["state"]
+                if told.get(series.id) != state:
+                    told[series.id] = state
+                    parts.hub.publish(status_frame(parts, series, metric), documents.name_document(series))
+        await asyncio.sleep(SYSTEM_EVERY_S)
+
+
+# -- the commands
+
+
+async def run_serve(settings: Settings, say: Say) -> None:
+    """API and dashboard until SIGINT or SIGTERM. Raises StartError."""
+    port = settings.port or 8000
+    state = State("serve", None)
+    async with _stopped_by_signal() as stop, _sampling() as host, _serving(settings, state, host, port):
+        say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
+        await stop.wait()
+
+
+async def run_monitor(settings: Settings, say: Say) -> None:
+    """Probe the targets and post to the API until SIGINT or SIGTERM."""
+    state = State("monitor", settings.interval)
+    async with _stopped_by_signal() as stop, _sampling() as host, aiohttp.ClientSession() as http:
+        transport = HttpTransport(settings.api, http)
+        async with _monitoring(settings, state, host, http, transport, say) as find:
+            say(f"LLMscope monitor: posting to {settings.api} every {settings.interval:g} s")
+            finding = asyncio.create_task(find())
+            await stop.wait()
+            await _end([finding])
+
+
+async def run_up(settings: Settings, say: Say) -> None:
+    """API, dashboard and monitor in one process until SIGINT or SIGTERM. Raises StartError."""
+    port = settings.port or 8081
+    state = State("up", settings.interval)
+    async with (
+        _stopped_by_signal() as stop,
+        _sampling() as host,
+        _serving(settings, state, host, port) as parts,
+        aiohttp.ClientSession() as http,
+    ):
+        say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
+        async with _monitoring(settings, state, host, http, _Direct(parts.ingest), say) as find:
+            finding = asyncio.create_task(find())
+            await stop.wait()
+            await _end([finding])
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.asynccontextmanager
+async def _sampling() -> AsyncIterator[HostSampler]:
+    host = HostSampler()
+    host.start()
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+class _Direct:
+    """Delivers to the ingest of this very process: the same door, without HTTP."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    async def deliver(self, observations: Sequence[Observation], sender: str, first_seq: int) -> None:
+        try:
+            await self._ingest.accept(observations, sender, first_seq)
+        except InvalidObservation as error:
+            raise Rejected(error.row, str(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def _monitoring(
+    settings: Settings, state: State, host: HostSampler, http: aiohttp.ClientSession, transport: Any, say: Say
+) -> AsyncIterator[Callable[[], Any]]:
+    """A running monitor without targets yet; gives the function that finds them."""
+    outbox = Outbox(settings.spool, transport, on_event=say)
+    monitor = Monitor([], http, outbox, host, interval_s=settings.interval, on_event=say)
+    finder = _Finder(settings, state, monitor, http, say)
+    running = [asyncio.create_task(outbox.run()), asyncio.create_task(monitor.run())]
+    try:
+        yield finder.find
+    finally:
+        await _end(running[1:])
+        await outbox.close()
+        await _end(running[:1])
+        await finder.close()
+
+
+class _Finder:
+    """Finds the targets: the named ones, else Ollama, else the simulator until Ollama appears."""
+
+    def __init__(
+        self, settings: Settings, state: State, monitor: Monitor, http: aiohttp.ClientSession, say: Say
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._monitor = monitor
+        self._http = http
+        self._say = say
+        self._simulator: Simulator | None = None
+
+    async def find(self) -> None:
+        settings = self._settings
+        if settings.demo:
+            await self._simulate("Simulated server (--demo).")
+        elif settings.target_named:
+            await asyncio.gather(*(self._wait_for(named) for named in settings.targets))
+        else:
+            (default,) = settings.targets
+            try:
+                self._add(await self._resolve(default))
+            except Unreachable as why:
+                await self._simulate(
+                    f"Simulated server. No Ollama at {default.url}{why.in_brackets}. "
+                    "Start Ollama, or pass --target."
+                )
+                await self._switch_when_there(default)
+
+    async def close(self) -> None:
+        if self._simulator is not None:
+            await self._simulator.stop()
+            self._simulator = None
+
+    async def _resolve(self, setting: TargetSetting) -> Target:
+        """The target with its protocol and model. Raises Unreachable."""
+        settings = self._settings
+        return await find_target(
+            setting.url,
+            self._http,
+            model=setting.model,
+            provider=None if setting.provider == "auto" else setting.provider,
+            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+            prompt=settings.prompt,
+            num_predict=settings.num_predict,
+            timeout_s=settings.timeout_s,
+            when=settings.probe_when,
+        )
+
+    async def _wait_for(self, named: TargetSetting) -> None:
+        told = ""
+        while True:
+            try:
+                target = await self._resolve(named)
+            except Unreachable as why:
+                notice = f"{why} Looking again every {WAIT_FOR_TARGET_S:g} s."
+                if told != notice:
+                    self._say(notice)
+                self._state.notice = told = notice
+                await asyncio.sleep(WAIT_FOR_TARGET_S)
+            else:
+                if self._state.notice == told:
+                    self._state.notice = None
+                self._add(target)
+                return
+
+    async def _switch_when_there(self, default: TargetSetting) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                target = await self._resolve(default)
+            except Unreachable:
+                continue
+            self._say(f"Ollama has appeared at {default.url}: switching from the simulator to {target.model}")
+            for simulated in list(self._state.targets):
+                await self._monitor.remove_target(simulated)
+                self._state.targets.remove(simulated)
+            await self.close()
+            self._state.notice = None
+            self._add(target)
+            return
+
+    async def _simulate(self, notice: str) -> None:
+        simulator = Simulator(SCENARIOS[self._settings.scenario])
+        await simulator.start("127.0.0.1", 0)
+        self._simulator = simulator
+        self._state.notice = notice
+        self._say(notice)
+        target = await find_target(
+            simulator.url,
+            self._http,
+            source="simulator",
+            server="simulator",
+            prompt=self._settings.prompt,
+            num_predict=self._settings.num_predict,
+            timeout_s=self._settings.timeout_s,
+        )
+        self._add(target)
+
+    def _add(self, target: Target) -> None:
+        self._state.targets.append(target)
+        self._monitor.add_target(target)
+        self._say(f"Watching {target.model} at {target.base_url} ({target.provider})")

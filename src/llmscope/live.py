@@ -1,0 +1,102 @@
+"""Fan-out of what just happened to whoever listens. It never waits: a listener that is too slow is cut off.
+
+A listener that was cut off comes back with the id of the last event it saw and is given what it missed.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+QUEUE_LIMIT = 2_000  # frames a listener may fall behind before it is cut off; about a megabyte
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which series a listener wants; None means any."""
+
+    provider: str | None = None
+    model: str | None = None
+    server: str | None = None
+    source: str | None = None
+    metric: str | None = None
+
+    def admits(self, about: Mapping[str, str]) -> bool:
+        """Whether an event about the series (and metric) named is wanted; what it does not name, passes."""
+        for name in ("provider", "model", "server", "source", "metric"):
+            wanted = getattr(self, name)
+            if wanted is not None and name in about and about[name] != wanted:
+                return False
+        return True
+
+
+EVERYTHING = Filter()
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """One subscriber: `get` gives the next frame, or None when it was cut off or the hub closed."""
+
+    filter: Filter = EVERYTHING
+    _frames: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT + 1))
+    cut_off: bool = False
+
+    async def get(self) -> bytes | None:
+        return await self._frames.get()
+
+    def offer(self, frame: bytes) -> None:
+        if self.cut_off:
+            return
+        if self._frames.qsize() >= QUEUE_LIMIT:
+            self.end()
+        else:
+            self._frames.put_nowait(frame)
+
+    def end(self) -> None:
+        if not self.cut_off:
+            self.cut_off = True
+            self._frames.put_nowait(None)
+
+
+class Hub:
+    """Knows the listeners; `publish` encodes nothing and waits for nobody. Used on the event loop only."""
+
+    def __init__(self) -> None:
+        self._listeners: set[Listener] = set()
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    def subscribe(self, wanted: Filter = EVERYTHING) -> Listener:
+        listener = Listener(wanted)
+        if self.closed:
+            listener.end()
+        else:
+            self._listeners.add(listener)
+        return listener
+
+    def unsubscribe(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+
+    def publish(self, frame: bytes, about: Mapping[str, str]) -> None:
+        """Offer a frame to every listener whose filter admits what it is about."""
+        for listener in self._listeners:
+            if listener.filter.admits(about):
+                listener.offer(frame)
+
+    def close(self) -> None:
+        """End every listener; used when the server stops."""
+        self.closed = True
+        for listener in self._listeners:
+            listener.end()
+        self._listeners.clear()
+
+
+def frame(event: str, data: bytes, event_id: str | None = None) -> bytes:
+    """A server-sent event. `data` must hold no newline.
+
+    >>> frame("status", b"{}", "7")
+    b'event: status\\nid: 7\\ndata: {}\\n\\n'
+    """
+    head = f"event: {event}\n" if event_id is None else f"event: {event}\nid: {event_id}\n"
+    return b"".join((head.encode(), b"data: ", data, b"\n\n"))

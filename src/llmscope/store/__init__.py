@@ -1,0 +1,17 @@
+"""What is remembered: observations, what was found in them, and the recent past in memory."""
+
+from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
+from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
+from llmscope.store.violations import Violation, ViolationQuery
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BaselineRow",
+    "SchemaTooNew",
+    "Series",
+    "SeriesKey",
+    "Store",
+    "Violation",
+    "ViolationQuery",
+    "open_store",
+]

@@ -1,0 +1,175 @@
+"""The tables, as numbered migrations. A migration is never edited after a release; a new one is appended.
+
+Observations are rows in order of arrival, integers throughout: microseconds, and tenths of a percent. There
+is no index on them: windows are served from memory, and a moment is found by its row id through `arrival`.
+An index clustered by series would make every commit touch one page per series (measured: 366,000 rows/s with
+10 series, 31,000 with 1,000; append order stays at 736,000).
+"""
+
+import sqlite3
+
+INITIAL = """
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    server TEXT NOT NULL,
+    source TEXT NOT NULL,
+    first_id INTEGER NOT NULL,
+    -- what is known as of row `counted_id`, kept by the periodic checkpoint
+    counted_id INTEGER NOT NULL DEFAULT 0,
+    count INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    first_us INTEGER,
+    last_us INTEGER,
+    -- violations and baselines of this series are saved as of row `judged_id`
+    judged_id INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (provider, model, server, source)
+) STRICT;
+
+CREATE TABLE prompt (
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    text TEXT
+) STRICT;
+
+CREATE TABLE observation (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,
+    latency_us INTEGER,
+    ttft_us INTEGER,
+    connect_us INTEGER,
+    gap_mean_us INTEGER,
+    gap_max_us INTEGER,
+    total_us INTEGER,
+    load_us INTEGER,
+    prompt_eval_us INTEGER,
+    eval_us INTEGER,
+    prompt_eval_count INTEGER,
+    eval_count INTEGER,
+    cpu_permille INTEGER,
+    memory_permille INTEGER,
+    gpu_permille INTEGER,
+    gpu_memory_permille INTEGER,
+    prompt_id INTEGER,
+    host INTEGER
+) STRICT;
+
+-- why an observation failed, in words; only failures have a row
+CREATE TABLE failure (
+    observation_id INTEGER PRIMARY KEY,
+    message TEXT NOT NULL
+) STRICT;
+
+-- the first row that arrived in each minute: finds a moment without an index on every row
+CREATE TABLE arrival (
+    minute INTEGER PRIMARY KEY,
+    first_id INTEGER NOT NULL
+) STRICT;
+
+-- how far each sender's numbered observations are stored: makes redelivery harmless
+CREATE TABLE sender (
+    id TEXT PRIMARY KEY,
+    last_seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE baseline (
+    series_id INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fitted_id INTEGER NOT NULL,
+    fitted_us INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    scale TEXT NOT NULL,
+    centre REAL NOT NULL,
+    sigma REAL NOT NULL,
+    n INTEGER NOT NULL,
+    interval_us INTEGER NOT NULL,
+    PRIMARY KEY (series_id, metric, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE violation (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    side TEXT NOT NULL,
+    pattern_start_id INTEGER NOT NULL,
+    pattern_start_us INTEGER NOT NULL,
+    first_signal_id INTEGER NOT NULL,
+    first_signal_us INTEGER NOT NULL,
+    last_signal_id INTEGER NOT NULL,
+    last_signal_us INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    peak_z REAL NOT NULL,
+    peak_value REAL NOT NULL,
+    peak_id INTEGER NOT NULL,
+    value REAL NOT NULL,
+    centre REAL NOT NULL,
+    sigma REAL NOT NULL,
+    ucl REAL NOT NULL,
+    lcl REAL NOT NULL,
+    n INTEGER NOT NULL,
+    mean REAL,
+    std REAL,
+    provisional INTEGER NOT NULL,
+    acknowledged_us INTEGER,
+    acknowledged_by TEXT,
+    note TEXT,
+    UNIQUE (series_id, metric, rule, side, first_signal_id)
+) STRICT;
+CREATE INDEX violation_by_time ON violation (first_signal_us);
+
+-- the original's column names, for people with an SQL shell
+CREATE VIEW telemetry AS
+SELECT o.id, s.provider, s.model, s.server, s.source,
+    o.latency_us / 1000.0 AS latency_ms,
+    strftime('%Y-%m-%dT%H:%M:%S', o.time_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', o.time_us % 1000000) AS timestamp,
+    o.total_us / 1000.0 AS total_duration_ms,
+    o.load_us / 1000.0 AS load_duration_ms,
+    o.prompt_eval_us / 1000.0 AS prompt_eval_duration_ms,
+    o.eval_us / 1000.0 AS eval_duration_ms,
+    o.prompt_eval_count, o.eval_count,
+    o.cpu_permille / 10.0 AS cpu_percent,
+    o.memory_permille / 10.0 AS memory_percent,
+    o.gpu_permille / 10.0 AS gpu_percent,
+    o.gpu_memory_permille / 10.0 AS gpu_memory_percent,
+    p.hash AS prompt_hash, p.text AS prompt_text,
+    o.ttft_us / 1000.0 AS ttft_ms,
+    o.outcome = 0 AS ok,
+    CASE o.outcome WHEN 0 THEN NULL WHEN 1 THEN 'refused' WHEN 2 THEN 'timeout' WHEN 3 THEN 'http_404'
+        WHEN 4 THEN 'busy' WHEN 5 THEN 'truncated' WHEN 6 THEN 'server_error'
+        ELSE 'bad_response' END AS error_kind,
+    f.message AS error
+FROM observation o
+JOIN series s ON s.id = o.series_id
+LEFT JOIN prompt p ON p.id = o.prompt_id
+LEFT JOIN failure f ON f.observation_id = o.id;
+"""
+
+MIGRATIONS: tuple[str, ...] = (INITIAL,)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+class SchemaTooNew(Exception):
+    """The database was written by a newer LLMscope."""
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring the database to SCHEMA_VERSION, each step in a transaction; return the version found.
+
+    Raises SchemaTooNew when the database is ahead of this program.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"the database has schema version {found}, this LLMscope knows {SCHEMA_VERSION}: "
+            "install a newer LLMscope, or name another file with --db"
+        )
+    for version, script in enumerate(MIGRATIONS[found:], start=found + 1):
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {version};\nCOMMIT;")
+    return int(found)

@@ -1,0 +1,194 @@
+"""Violations as stored: one row per episode, with the statistics frozen when it was detected."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+COLUMNS = (
+    "id",
+    "series_id",
+    "metric",
+    "rule",
+    "side",
+    "pattern_start_id",
+    "pattern_start_us",
+    "first_signal_id",
+    "first_signal_us",
+    "last_signal_id",
+    "last_signal_us",
+    "open",
+    "count",
+    "peak_z",
+    "peak_value",
+    "peak_id",
+    "value",
+    "centre",
+    "sigma",
+    "ucl",
+    "lcl",
+    "n",
+    "mean",
+    "std",
+    "provisional",
+    "acknowledged_us",
+    "acknowledged_by",
+    "note",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One episode of one rule broken on one metric of one series.
+
+    Values are in the metric's own unit (ms for durations). Everything up to `first_signal`, and the limits,
+    never changes; `last_signal`, `count`, `peak` and `open` follow the episode; the last three, people.
+    """
+
+    id: int
+    series_id: int
+    metric: str
+    rule: str
+    side: str
+    pattern_start_id: int
+    pattern_start_us: int
+    first_signal_id: int
+    first_signal_us: int
+    last_signal_id: int
+    last_signal_us: int
+    open: bool
+    count: int
+    peak_z: float
+    peak_value: float
+    peak_id: int
+    value: float
+    centre: float
+    sigma: float
+    ucl: float
+    lcl: float
+    n: int
+    mean: float | None
+    std: float | None
+    provisional: bool
+    acknowledged_us: int | None = None
+    acknowledged_by: str | None = None
+    note: str | None = None
+
+    def as_row(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in COLUMNS)
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> "Violation":
+        found = dict(zip(COLUMNS, row, strict=True))
+        found["open"] = bool(found["open"])
+        found["provisional"] = bool(found["provisional"])
+        return cls(**found)
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationQuery:
+    """Which violations are asked for; None means any."""
+
+    since_us: int | None = None
+    provider: str | None = None
+    model: str | None = None
+    server: str | None = None
+    source: str | None = None
+    metric: str | None = None
+    rules: tuple[str, ...] | None = None
+    acknowledged: bool | None = None
+    open: bool | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The condition and its bound values; the columns are fixed names, the values are bound."""
+        parts: list[str] = []
+        values: list[Any] = []
+        if self.since_us is not None:
+            parts.append("(v.first_signal_us >= ? OR v.last_signal_us >= ?)")
+            values += [self.since_us, self.since_us]
+        for column, wanted in (
+            ("s.provider", self.provider),
+            ("s.model", self.model),
+            ("s.server", self.server),
+            ("s.source", self.source),
+            ("v.metric", self.metric),
+        ):
+            if wanted is not None:
+                parts.append(f"{column} = ?")
+                values.append(wanted)
+        if self.rules is not None:
+            parts.append(f"v.rule IN ({','.join('?' * len(self.rules))})")
+            values += self.rules
+        if self.acknowledged is not None:
+            parts.append(f"v.acknowledged_us IS {'NOT ' if self.acknowledged else ''}NULL")
+        if self.open is not None:
+            parts.append("v.open = ?")
+            values.append(int(self.open))
+        return " AND ".join(parts) or "1", values
+
+
+_SELECT = "SELECT " + ", ".join(f"v.{c}" for c in COLUMNS) + " FROM violation v"
+_FROM_BOTH = " JOIN series s ON s.id = v.series_id"
+_FOLLOWS = ("last_signal_id", "last_signal_us", "open", "count", "peak_z", "peak_value", "peak_id")
+_UPSERT = (
+    f"INSERT INTO violation ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+    "ON CONFLICT (series_id, metric, rule, side, first_signal_id) DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in _FOLLOWS)
+)
+
+
+class ViolationTable:
+    """Reads and writes of the table `violation`; `reader` gives the calling thread's read connection."""
+
+    def __init__(self, reader: Callable[[], sqlite3.Connection]) -> None:
+        self._reader = reader
+
+    @staticmethod
+    def upsert(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Store episodes; one that is stored already only grows, and keeps what people said of it."""
+        connection.executemany(_UPSERT, rows)
+
+    @staticmethod
+    def acknowledge(
+        connection: sqlite3.Connection,
+        violation_id: int,
+        at_us: int | None,
+        who: str | None,
+        note: str | None,
+    ) -> None:
+        connection.execute(
+            "UPDATE violation SET acknowledged_us = ?, acknowledged_by = ?, note = ? WHERE id = ?",
+            (at_us, who, note, violation_id),
+        )
+
+    def last_id(self) -> int:
+        return int(self._reader().execute("SELECT coalesce(max(id), 0) FROM violation").fetchone()[0])
+
+    def get(self, violation_id: int) -> Violation | None:
+        row = self._reader().execute(f"{_SELECT} WHERE v.id = ?", (violation_id,)).fetchone()
+        return None if row is None else Violation.from_row(row)
+
+    def recent(self, since_us: int) -> list[Violation]:
+        """Those still open or with a signal since then, oldest first."""
+        found = self._reader().execute(
+            f"{_SELECT} WHERE v.open = 1 OR v.first_signal_us >= ? OR v.last_signal_us >= ? ORDER BY v.id",
+            (since_us, since_us),
+        )
+        return [Violation.from_row(row) for row in found]
+
+    def page(self, query: ViolationQuery, limit: int, after: tuple[int, int] | None) -> list[Violation]:
+        """Newest first; `after` is the (first_signal_us, id) of the last one of the page before."""
+        where, values = query.where()
+        if after is not None:
+            where += " AND (v.first_signal_us, v.id) < (?, ?)"
+            values += after
+        found = self._reader().execute(
+            f"{_SELECT}{_FROM_BOTH} WHERE {where} ORDER BY v.first_signal_us DESC, v.id DESC LIMIT ?",
+            (*values, limit),
+        )
+        return [Violation.from_row(row) for row in found]
+
+    def count(self, query: ViolationQuery) -> int:
+        where, values = query.where()
+        sql = f"SELECT count(*) FROM violation v{_FROM_BOTH} WHERE {where}"
+        return int(self._reader().execute(sql, values).fetchone()[0])

@@ -1,0 +1,127 @@
+"""The recent observations of one series in memory, as numpy columns: what windows are served from.
+
+Rows are kept in order of arrival and appended at amortised constant cost; old ones fall off the front.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from llmscope.store.rows import COLUMNS, Row
+
+CAPACITY = 43_200  # 24 hours at one observation every 2 s: the longest window of the API
+
+# Measured columns held as float32 in ms, percent or counts, NaN where absent: whole microseconds stay exact to
+# 16 s, and the shortest decimal that float32 needs keeps the JSON small.
+MEASURED = COLUMNS[3:]
+COLUMN = {name: position for position, name in enumerate(MEASURED)}
+_SCALE = np.array([1e-3 if c.endswith("_us") else 1e-1 if c.endswith("_permille") else 1.0 for c in MEASURED])
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+
+class Window:
+    """The last `capacity` observations of one series."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self._start = 0
+        self._stop = 0
+        self._ids = np.empty(64, np.int64)
+        self._times_us = np.empty(64, np.int64)
+        self._measured = np.empty((64, len(MEASURED)), np.float32)
+        self.last_us = 0
+        self.ordered = True  # False once an observation arrived that is older than the one before
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    @property
+    def ids(self) -> Integers:
+        return self._ids[self._start : self._stop]
+
+    @property
+    def times_us(self) -> Integers:
+        return self._times_us[self._start : self._stop]
+
+    @property
+    def measured(self) -> Floats:
+        """Shape (rows, len(MEASURED)); ms, percent and counts."""
+        return self._measured[self._start : self._stop]
+
+    def column(self, name: str) -> Floats:
+        return self.measured[:, COLUMN[name]]
+
+    def extend(self, rows: Sequence[Row]) -> None:
+        """Append rows of `rows.COLUMNS`; ids must be larger than all before."""
+        self.extend_array(np.array(rows, dtype=np.float64))
+
+    def extend_array(self, block: npt.NDArray[np.float64]) -> None:
+        """Append rows given as float64, NaN where absent, shape (n, len(COLUMNS)); ids and times stay exact."""
+        block = block[-self.capacity :]
+        n = len(block)
+        if n == 0:
+            return
+        self._make_room(n)
+        stop = self._stop + n
+        times = block[:, 2].astype(np.int64)
+        self._ids[self._stop : stop] = block[:, 0]
+        self._times_us[self._stop : stop] = times
+        self._measured[self._stop : stop] = block[:, 3:] * _SCALE
+        if self.ordered and (times[0] < self.last_us or bool(np.any(times[1:] < times[:-1]))):
+            self.ordered = False
+        self.last_us = max(self.last_us, int(times.max()))
+        self._stop = stop
+        self._start = max(self._start, stop - self.capacity)
+
+    def _make_room(self, n: int) -> None:
+        size = len(self._ids)
+        if self._stop + n <= size:
+            return
+        kept = slice(self._start, self._stop)
+        held = self._stop - self._start
+        # Grow by doubling; once full, keep half a window of slack so that moving is rare.
+        new_size = max(size, min(2 * (held + n), self.capacity + self.capacity // 2 + n))
+        for name in ("_ids", "_times_us", "_measured"):
+            old = getattr(self, name)
+            new = np.empty((new_size, *old.shape[1:]), old.dtype) if new_size > size else old
+            new[:held] = old[kept].copy() if new is old else old[kept]
+            setattr(self, name, new)
+        self._start, self._stop = 0, held
+
+    def since_id(self, row_id: int) -> Integers:
+        """Positions of the rows that arrived after `row_id`, in order of time."""
+        first = int(np.searchsorted(self.ids, row_id, side="right"))
+        return self._by_time(np.arange(first, len(self)))
+
+    def since_time(self, time_us: int) -> Integers:
+        """Positions of the rows at or after `time_us`, in order of time."""
+        if self.ordered:
+            first = int(np.searchsorted(self.times_us, time_us, side="left"))
+            return np.arange(first, len(self))
+        return self._by_time(np.flatnonzero(self.times_us >= time_us))
+
+    def _by_time(self, positions: Integers) -> Integers:
+        if self.ordered:
+            return positions
+        return positions[np.argsort(self.times_us[positions], kind="stable")]
+
+    def holds(self, row: Row) -> bool:
+        """Whether this very observation, by its time and all it measured, is here already."""
+        if row[2] > self.last_us or len(self) == 0:
+            return False
+        places = np.flatnonzero(self.times_us == row[2])
+        if len(places) == 0:
+            return False
+        new = (np.array(row[3:], dtype=np.float64) * _SCALE).astype(np.float32)
+        old = self.measured[places]
+        return bool(np.any(np.all((old == new) | (np.isnan(old) & np.isnan(new)), axis=1)))
+
+    def good_before(self, row_id: int, n: int) -> int:
+        """The id of the n-th good row at or before `row_id`, counted backwards; the first id held if fewer."""
+        good = np.flatnonzero((self.ids <= row_id) & (self.column("outcome") == 0.0))
+        if len(good) >= n:
+            return int(self.ids[good[-n]])
+        return int(self.ids[0]) if len(self) else 0

@@ -1,0 +1,163 @@
+"""The violations log: what was found, with the observations around it, and what people say of it."""
+
+import csv
+import datetime as dt
+import io
+from pathlib import Path
+from typing import Any
+
+from llmscope.api.shapes import ContextOut, SeriesListOut, ViolationPageOut, WindowOut
+from tests.serving import Served, served, wall_us
+
+
+def observation(i: int, ms: float) -> dict[str, Any]:
+    """One every 2 s ending about now; the parts of the time add up."""
+    at_s = wall_us() // 1_000_000 - (400 - i) * 2
+    return {
+        "provider": "ollama",
+        "model": "llama3",
+        "timestamp": dt.datetime.fromtimestamp(at_s, dt.UTC).isoformat(),
+        "latency_ms": ms,
+        "total_duration_ms": ms - 5.0,
+        "load_duration_ms": 10.0,
+        "prompt_eval_duration_ms": 50.0,
+        "eval_duration_ms": ms - 70.0,
+        "prompt_eval_count": 20,
+        "eval_count": 30,
+        "prompt_hash": "a1b2c3d4",
+        "prompt_text": "Write one sentence.",
+    }
+
+
+USUAL = [1000.0, 1010.0, 990.0, 1005.0, 995.0, 1002.0, 998.0]
+
+
+async def post_story(api: Served) -> None:
+    """150 usual points, one spike, 20 usual, a shift of twelve, 20 usual."""
+    values = [USUAL[i % 7] for i in range(150)] + [5000.0] + [USUAL[i % 7] for i in range(20)]
+    values += [1015.0 + USUAL[i % 7] - 990.0 for i in range(12)] + [USUAL[i % 7] for i in range(20)]
+    await api.post([observation(i, value) for i, value in enumerate(values)])
+
+
+async def test_the_spike_is_one_violation_with_its_statistics_and_neighbours(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post_story(api)
+        log = await api.get("/api/violations", rule="R1", metric="latency")
+        spike = log["violations"][-1]
+        context = await api.get(f"/api/violations/{spike['id']}/context")
+        narrow = await api.get(f"/api/violations/{spike['id']}/context", points=3)
+
+    assert spike["value"] == spike["peak_value"] == 5.0
+    assert spike["count"] == 1
+    assert spike["open"] is False
+    assert spike["n"] == 150
+    assert spike["lcl"] < spike["centre"] < spike["ucl"] < spike["value"]
+    assert len(context["points"]) == 21
+    assert context["points"][context["index"]]["latency_ms"] == 5000.0
+    assert context["points"][context["index"]]["queue_ms"] == 5.0
+    assert context["points"][context["index"]]["network_ms"] == 5.0
+    assert context["points"][context["index"]]["z"] == spike["peak_z"]
+    assert context["baseline"]["latency_ms"] == 1000.0
+    assert context["baseline"]["eval_ms"] == 930.0
+    assert context["prompt_text"] == "Write one sentence."
+    assert len(narrow["points"]) == 7
+
+
+async def test_the_answers_fit_their_documented_shapes(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post_story(api)
+        window = await api.get("/api/stats/spc", hours=24)
+        log = await api.get("/api/violations")
+        context = await api.get(f"/api/violations/{log['violations'][0]['id']}/context")
+        series = await api.get("/api/series")
+
+    for model, answer in (
+        (WindowOut, window),
+        (ViolationPageOut, log),
+        (ContextOut, context),
+        (SeriesListOut, series),
+    ):
+        read = model.model_validate(answer).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        assert read == answer
+
+
+async def test_filters_and_pages_agree_with_the_whole_log(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post_story(api)
+        whole = (await api.get("/api/violations", limit=1000))["violations"]
+        only = (await api.get("/api/violations", rule="R2", metric="latency"))["violations"]
+        other = (await api.get("/api/violations", model="nothing"))["violations"]
+        paged: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            query = {"limit": 2} | ({} if after is None else {"after": after})
+            page = await api.get("/api/violations", **query)
+            paged += page["violations"]
+            after = page["next"]
+            if after is None:
+                break
+
+    assert len(whole) >= 3
+    assert paged == whole
+    assert only == [v for v in whole if v["rule"] == "R2" and v["metric"] == "latency"]
+    assert only
+    assert other == []
+    assert page["total"] == len(whole)
+
+
+async def test_the_csv_has_what_the_filters_admit(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post_story(api)
+        whole = (await api.get("/api/violations", rule="R1", limit=1000))["violations"]
+        async with api.http.get(api.url + "/api/violations.csv?rule=R1") as answer:
+            rows = list(csv.DictReader(io.StringIO(await answer.text())))
+        async with api.http.get(api.url + "/api/violations.csv?rule=R1&model=none") as answer:
+            empty = list(csv.DictReader(io.StringIO(await answer.text())))
+
+    assert [int(row["id"]) for row in rows] == [v["id"] for v in whole]
+    assert list(rows[0]) == list(whole[0])
+    assert empty == []
+
+
+async def test_an_acknowledgement_is_kept_over_a_restart_and_can_be_taken_back(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post_story(api)
+        first = (await api.get("/api/violations"))["violations"][0]["id"]
+        path = f"{api.url}/api/violations/{first}/acknowledge"
+        async with api.http.post(path, json={"who": "ann", "note": "backup job"}) as answer:
+            said = await answer.json()
+    async with served(tmp_path / "a.db") as api:
+        kept = await api.get(f"/api/violations/{first}")
+        seen = await api.get("/api/violations", acknowledged="true")
+        async with api.http.delete(f"{api.url}/api/violations/{first}/acknowledge") as answer:
+            taken = await answer.json()
+
+    assert said == kept
+    assert kept["acknowledged_by"] == "ann"
+    assert kept["note"] == "backup job"
+    assert [v["id"] for v in seen["violations"]] == [first]
+    assert taken["acknowledged_at"] is None
+
+
+async def test_wrong_requests_are_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await api.get("/api/violations/99", status=404)
+        await api.get("/api/violations/99/context", status=404)
+        await api.get("/api/violations", status=422, rule="R17")
+        await api.get("/api/violations", status=422, after="x")
+        async with api.http.post(f"{api.url}/api/violations/1/acknowledge", json={"who": ""}) as answer:
+            assert answer.status == 422
+            assert (await answer.json())["errors"][0]["field"] == "who"
+
+
+async def test_a_restart_finds_the_same_violations_and_none_twice(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post_story(api)
+        before = (await api.get("/api/violations", limit=1000))["violations"]
+    async with served(tmp_path / "a.db") as api:
+        after = (await api.get("/api/violations", limit=1000))["violations"]
+        await api.post(observation(399, 7000.0))
+        more = (await api.get("/api/violations", limit=1000))["violations"]
+
+    assert after == before
+    assert len(more) > len(after)
