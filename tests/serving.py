@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -60,15 +61,17 @@ class Served:
 
     async def post(self, body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
         """Post to /api/stats; `body` is JSON to be encoded, or bytes as they are."""
-        what = {"data": body} if isinstance(body, bytes) else {"json": body}
+        what = {"data": io.BytesIO(body)} if isinstance(body, bytes) else {"json": body}
         async with self.http.post(self.url + "/api/stats", headers=headers, **what) as answer:
             text = await answer.text()
             assert answer.status == status, text
             return await answer.json(content_type=None)
 
 
-@contextlib.contextmanager
-def opened(path: Path, clock_us: Callable[[], int] = wall_us) -> Any:
+@contextlib.asynccontextmanager
+async def opened(
+    path: Path, clock_us: Callable[[], int] = wall_us
+) -> AsyncIterator[tuple[Store, Ingest, Hub]]:
     """Store, engine and ingest as a server has them after its start."""
     store = open_store(path, clock_us)
     try:
@@ -76,6 +79,7 @@ def opened(path: Path, clock_us: Callable[[], int] = wall_us) -> Any:
         ingest = Ingest(store, Engine(), hub, clock_us)
         ingest.restore()
         yield store, ingest, hub
+        ingest.stop()
     finally:
         store.close()
 
@@ -83,7 +87,7 @@ def opened(path: Path, clock_us: Callable[[], int] = wall_us) -> Any:
 @contextlib.asynccontextmanager
 async def served(path: Path, clock_us: Callable[[], int] = wall_us) -> AsyncIterator[Served]:
     """The API on a free port of the loopback, over the database at `path`."""
-    with opened(path, clock_us) as (store, ingest, hub):
+    async with opened(path, clock_us) as (store, ingest, hub):
         parts = Parts(
             store=store,
             engine=ingest.engine,
@@ -110,7 +114,6 @@ async def served(path: Path, clock_us: Callable[[], int] = wall_us) -> AsyncIter
             await serving
             saving.cancel()
             await asyncio.wait([saving])
-            ingest.stop()
             listening.close()
 
 

@@ -26,8 +26,8 @@ from llmscope.ingest import Ingest, InvalidObservation
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
 from llmscope.observation import Observation
-from llmscope.outbox import HttpTransport, Outbox, Rejected
-from llmscope.probe import Target, Unreachable, find_target
+from llmscope.outbox import HttpTransport, Outbox, Rejected, SpoolInUse, Transport
+from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.settings import Settings, TargetSetting
 from llmscope.simulator import SCENARIOS, Simulator
 from llmscope.spc.baseline import LEARN_N, PROVISIONAL_AT
@@ -245,11 +245,9 @@ async def run_monitor(settings: Settings, say: Say) -> None:
     state = State("monitor", settings.interval)
     async with _stopped_by_signal() as stop, _sampling() as host, aiohttp.ClientSession() as http:
         transport = HttpTransport(settings.api, http)
-        async with _monitoring(settings, state, host, http, transport, say) as find:
-            say(f"LLMscope monitor: posting to {settings.api} every {settings.interval:g} s")
-            finding = asyncio.create_task(find())
+        async with _monitoring(settings, state, host, transport, say):
+            say(f"LLMscope {__version__} monitor: posting to {settings.api} every {settings.interval:g} s")
             await stop.wait()
-            await _end([finding])
 
 
 async def run_up(settings: Settings, say: Say) -> None:
@@ -260,13 +258,10 @@ async def run_up(settings: Settings, say: Say) -> None:
         _stopped_by_signal() as stop,
         _sampling() as host,
         _serving(settings, state, host, port) as parts,
-        aiohttp.ClientSession() as http,
     ):
         say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
-        async with _monitoring(settings, state, host, http, _Direct(parts.ingest), say) as find:
-            finding = asyncio.create_task(find())
+        async with _monitoring(settings, state, host, _Direct(parts.ingest), say):
             await stop.wait()
-            await _end([finding])
 
 
 def _shown(host: str) -> str:
@@ -298,20 +293,24 @@ class _Direct:
 
 @contextlib.asynccontextmanager
 async def _monitoring(
-    settings: Settings, state: State, host: HostSampler, http: aiohttp.ClientSession, transport: Any, say: Say
-) -> AsyncIterator[Callable[[], Any]]:
-    """A running monitor without targets yet; gives the function that finds them."""
-    outbox = Outbox(settings.spool, transport, on_event=say)
-    monitor = Monitor([], http, outbox, host, interval_s=settings.interval, on_event=say)
-    finder = _Finder(settings, state, monitor, http, say)
-    running = [asyncio.create_task(outbox.run()), asyncio.create_task(monitor.run())]
+    settings: Settings, state: State, host: HostSampler, transport: Transport, say: Say
+) -> AsyncIterator[None]:
+    """A running monitor that finds its targets by itself."""
     try:
-        yield finder.find
-    finally:
-        await _end(running[1:])
-        await outbox.close()
-        await _end(running[:1])
-        await finder.close()
+        outbox = Outbox(settings.spool, transport, on_event=say)
+    except (SpoolInUse, sqlite3.Error, OSError) as error:
+        raise StartError(
+            f"cannot use the spool {settings.spool}: {error}; pass another file with --spool"
+        ) from None
+    async with outbox, open_session() as http:
+        monitor = Monitor([], http, outbox, host, interval_s=settings.interval, on_event=say)
+        finder = _Finder(settings, state, monitor, http, say)
+        tasks = [asyncio.create_task(monitor.run()), asyncio.create_task(finder.find())]
+        try:
+            yield
+        finally:
+            await _end(tasks)
+            await finder.close()
 
 
 class _Finder:

@@ -23,7 +23,7 @@ from llmscope.spc.baseline import Baseline
 from llmscope.spc.episodes import Episode
 from llmscope.store import BaselineRow, Series, SeriesKey, Store, Violation
 from llmscope.store import rows as r
-from llmscope.store.rows import Row, ms
+from llmscope.store.rows import Row
 from llmscope.store.sqlite import WINDOW_US
 from llmscope.store.writer import Append
 
@@ -76,7 +76,7 @@ class _Batch:
 
 
 class Ingest:
-    """Joins store, engine and hub. Lives on one event loop; `restore` runs before it does."""
+    """Joins store, engine and hub. Lives on one event loop."""
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class Ingest:
         self._dirty_baselines: list[BaselineRow] = []
         self._dirty_series: set[int] = set()
         self._save_timer: asyncio.TimerHandle | None = None
+        self._saving = 0  # saves handed to the writer and not yet answered
         self.last_id = store.next_id - 1  # the newest row that was judged
 
     # -- starting and stopping
@@ -410,10 +411,7 @@ class Ingest:
     # -- saving what was found
 
     def _schedule_save(self, after_s: float) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # `restore` runs before the loop; `run` saves what it found
+        loop = asyncio.get_running_loop()
         when = loop.time() + after_s
         if self._save_timer is not None and not self._save_timer.cancelled():
             if self._save_timer.when() <= when:
@@ -428,23 +426,36 @@ class Ingest:
         series_ids, self._dirty_series = self._dirty_series, set()
         if not (violations or baselines or series_ids):
             return
-        try:
-            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-
-        def done(error: Exception | None) -> None:
-            if error is not None and loop is not None:
-                _call(loop, self._not_saved, violations, baselines, series_ids)
-
+        loop = asyncio.get_running_loop()
+        self._saving += 1
         self.store.save(
-            violations.values(), baselines, [self.store.series[series_id] for series_id in series_ids], done
+            violations.values(),
+            baselines,
+            [self.store.series[series_id] for series_id in series_ids],
+            lambda error: _call(loop, self._saved_or_not, error, violations, baselines, series_ids),
         )
 
-    def _not_saved(
-        self, violations: dict[int, Violation], baselines: list[BaselineRow], series_ids: set[int]
+    async def settle(self) -> None:
+        """Wait until everything found so far can be read from the store."""
+        self._save()
+        if self._saving == 0:
+            return
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        self.store.write(lambda _connection: None, lambda _error: _call(loop, _resolve, written))
+        await written
+
+    def _saved_or_not(
+        self,
+        error: Exception | None,
+        violations: dict[int, Violation],
+        baselines: list[BaselineRow],
+        series_ids: set[int],
     ) -> None:
         """Keep what could not be written, the newer state of each first, and try again in a while."""
+        self._saving -= 1
+        if error is None:
+            return
         self._dirty_violations = violations | self._dirty_violations
         self._dirty_baselines = baselines + self._dirty_baselines
         self._dirty_series |= series_ids
@@ -463,20 +474,13 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argum
         loop.call_soon_threadsafe(function, *arguments)
 
 
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _engine_row(row: Row) -> EngineRow:
-    return EngineRow(
-        id=row[r.ID],
-        time_us=row[r.TIME_US],
-        ok=row[r.OUTCOME] == 0,
-        latency_ms=ms(row[r.LATENCY]),
-        ttft_ms=ms(row[r.TTFT]),
-        total_ms=ms(row[r.TOTAL]),
-        load_ms=ms(row[r.LOAD]),
-        prompt_ms=ms(row[r.PROMPT_EVAL]),
-        eval_ms=ms(row[r.EVAL]),
-        prompt_count=row[r.PROMPT_COUNT],
-        eval_count=row[r.EVAL_COUNT],
-    )
+    return EngineRow(row[r.ID], row[r.TIME_US], row[r.OUTCOME] == 0, r.measured(row))
 
 
 _SHARED = tuple(f.name for f in dataclasses.fields(Violation) if f.name in Episode.__dataclass_fields__)

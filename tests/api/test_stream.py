@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-
 from tests.serving import Served, eventually, served
 
 

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from llmscope.api.shapes import ContextOut, SeriesListOut, ViolationPageOut, WindowOut
 from tests.serving import Served, served, wall_us
+
+from llmscope.api.shapes import ContextOut, SeriesListOut, ViolationPageOut, WindowOut
 
 
 def observation(i: int, ms: float) -> dict[str, Any]:
@@ -90,7 +91,7 @@ async def test_filters_and_pages_agree_with_the_whole_log(tmp_path: Path) -> Non
         paged: list[dict[str, Any]] = []
         after: str | None = None
         while True:
-            query = {"limit": 2} | ({} if after is None else {"after": after})
+            query: dict[str, Any] = {"limit": 2} | ({} if after is None else {"after": after})
             page = await api.get("/api/violations", **query)
             paged += page["violations"]
             after = page["next"]

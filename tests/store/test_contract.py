@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving import wall_us
 
 from llmscope.observation import Observation
 from llmscope.store import SCHEMA_VERSION, SchemaTooNew, SeriesKey, Store, open_store
 from llmscope.store import rows as r
 from llmscope.store.rows import Row
 from llmscope.store.writer import Append
-from tests.serving import wall_us
 
 STORES: list[Callable[[Path], Store]] = [open_store]
 each_store = pytest.mark.parametrize("open_at", STORES)
@@ -36,13 +36,11 @@ async def append(
 ) -> tuple[Append, Exception | None]:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[tuple[Append, Exception | None]] = loop.create_future()
-    store.append(
-        rows,
-        [],
-        sender,
-        first_seq,
-        lambda job, error: loop.call_soon_threadsafe(done.set_result, (job, error)) and None,
-    )
+
+    def tell(job: Append, error: Exception | None) -> None:
+        loop.call_soon_threadsafe(done.set_result, (job, error))
+
+    store.append(rows, [], sender, first_seq, tell)
     job, error = await done
     if error is None:
         store.committed(job)
@@ -158,8 +156,7 @@ async def test_the_view_has_the_originals_columns(tmp_path: Path) -> None:
     connection.close()
 
     assert found == [
-        (1, "ollama", "llama3", 2050.5, "2025-10-28T12:34:56.789000Z")
-        + (None, None, None, None, None, 42, 35.2, None, None, None, None, None)
+        (1, "ollama", "llama3", 2050.5, "2025-10-28T12:34:56.789000Z", *(None,) * 5, 42, 35.2, *(None,) * 5)
     ]
 
 

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmscope import __version__
@@ -75,7 +76,8 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     (observation,), components = msgspec.json.schema_components([Observation], ref_template=_REF)
     schemas.update(components)
-    for model in (AcceptedOut, Problem, *STREAM_EVENTS):
+    extra: tuple[type[BaseModel], ...] = (AcceptedOut, Problem, *STREAM_EVENTS)
+    for model in extra:
         schema = model.model_json_schema(ref_template=_REF.replace("{name}", "{model}"))
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
@@ -85,9 +87,9 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
         "post": {
             "tags": ["stats"],
             "summary": "Post observations",
-            "description": "One observation, an array of them, or one a line (NDJSON). The answer comes when they are "
-            "on disk. With the headers `X-LLMscope-Sender` and `X-LLMscope-First-Seq` (the number of the first "
-            "row; the rest follow) a delivery may be repeated without harm.",
+            "description": "One observation, an array of them, or one a line (NDJSON). The answer comes when "
+            "they are on disk. With the headers `X-LLMscope-Sender` and `X-LLMscope-First-Seq` (the number of "
+            "the first row; the rest follow) a delivery may be repeated without harm.",
             "operationId": "post_stats",
             "requestBody": {
                 "required": True,

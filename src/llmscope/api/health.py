@@ -25,8 +25,12 @@ async def readyz(request: Request) -> Response:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Exception | None] = loop.create_future()
 
+    def answer(error: Exception | None) -> None:
+        if not done.done():
+            done.set_result(error)
+
     def tell(error: Exception | None) -> None:
-        loop.call_soon_threadsafe(lambda: done.done() or done.set_result(error))
+        loop.call_soon_threadsafe(answer, error)
 
     def touch(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE series SET id = id WHERE id = (SELECT min(id) FROM series)")

@@ -118,9 +118,9 @@ VALUES: dict[str, Callable[[Rows], Floats]] = {
 }
 
 
-def values_of(rows: Rows, metric: str) -> Floats:
+def values_of(rows: Rows, metric: str) -> npt.NDArray[np.float64]:
     """The metric of each row as it is shown (seconds for durations), NaN where absent or failed."""
-    return VALUES[metric](rows) * np.float32(documents.to_display(metric))
+    return np.round(VALUES[metric](rows).astype(np.float64) * documents.to_display(metric), 6)
 
 
 def _whole(column: Floats) -> orjson.Fragment:
@@ -166,9 +166,9 @@ ON_REQUEST = {"times_ms": lambda rows: rows.times_us / 1000.0}
 FIELDS = ("values", "prompt_hashes", *COLUMNS, *ON_REQUEST)
 
 
-def window_statistics(values: Floats) -> dict[str, Any]:
+def window_statistics(values: npt.NDArray[np.float64]) -> dict[str, Any]:
     """Mean, sample standard deviation and 95th percentile of the good values of a window."""
-    good = values[~np.isnan(values)].astype(np.float64)
+    good = values[~np.isnan(values)]
     n = len(good)
     return {
         "n": n,

@@ -63,13 +63,14 @@ async def list_violations(
     """Violations, newest first; `next` is null on the last page."""
     parts = parts_of(request)
     position = _position(after)
+    await parts.ingest.settle()
     found, total = await run_in_threadpool(
         lambda: (
             parts.store.violations.page(wanted, limit + 1, position),
             parts.store.violations.count(wanted),
         )
     )
-    page = [_current(parts, v) for v in found[:limit]]
+    page = found[:limit]
     following = f"{page[-1].first_signal_us}-{page[-1].id}" if len(found) > limit else None
     body = {"violations": [_document(parts, v) for v in page], "next": following, "total": total}
     return Response(orjson.dumps(body), media_type="application/json")
@@ -78,8 +79,10 @@ async def list_violations(
 @router.get("/api/violations.csv")
 async def violations_csv(request: Request, wanted: Wanted) -> StreamingResponse:
     """All violations that the filters admit, newest first, as CSV."""
+    parts = parts_of(request)
+    await parts.ingest.settle()
     return StreamingResponse(
-        _csv(parts_of(request), wanted),
+        _csv(parts, wanted),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="llmscope-violations.csv"'},
     )
@@ -149,27 +152,13 @@ async def _acknowledge(
 
 
 async def _violation(parts: Parts, violation_id: int) -> Violation:
-    """As stored; one found a moment ago may be in memory only, and is waited for."""
-    if not 0 < violation_id < 2**63:
-        raise HTTPException(404, f"there is no violation {violation_id}")
-    for _attempt in range(20):
+    await parts.ingest.settle()
+    found = None
+    if 0 < violation_id < 2**63:
         found = await run_in_threadpool(parts.store.violations.get, violation_id)
-        if found is not None:
-            return _current(parts, found)
-        if not any(violation_id in held for held in parts.ingest.recent.values()):
-            break
-        await asyncio.sleep(0.05)  # it is on its way to the disk
-    raise HTTPException(404, f"there is no violation {violation_id}")
-
-
-def _current(parts: Parts, stored: Violation) -> Violation:
-    """The violation as it is now: one that is growing is ahead of the disk by up to a second."""
-    held = parts.ingest.recent.get(stored.series_id, {}).get(stored.id)
-    if held is None or held.last_signal_id < stored.last_signal_id:
-        return stored
-    if (held.acknowledged_us, held.note) != (stored.acknowledged_us, stored.note):
-        return stored
-    return held
+    if found is None:
+        raise HTTPException(404, f"there is no violation {violation_id}")
+    return found
 
 
 def _document(parts: Parts, violation: Violation) -> dict[str, Any]:
@@ -269,7 +258,7 @@ def _csv(parts: Parts, wanted: ViolationQuery) -> Iterator[str]:
     while True:
         page = parts.store.violations.page(wanted, CSV_PAGE, position)
         for violation in page:
-            document = _document(parts, _current(parts, violation))
+            document = _document(parts, violation)
             if header_due:
                 writer.writerow(document.keys())
                 header_due = False

@@ -1,0 +1,5 @@
+"""`python -m llmscope` is `llmscope`."""
+
+from llmscope.cli import main
+
+main()

@@ -1,0 +1,328 @@
+"""The commands. Thin: each reads its flags into settings and calls the part that does the work."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from llmscope import __version__, settings
+
+cli = typer.Typer(
+    name="llmscope",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Statistical process control for language-model services.\n\n"
+    "Probes an LLM server every 2 seconds, draws a live control chart, and says when the process has left "
+    "control. Start with `llmscope up` and open http://127.0.0.1:8081.",
+    epilog="Settings also come from the environment (`LLMSCOPE_*`, `OLLAMA_HOST`, `OLLAMA_MODEL`) and from "
+    "`llmscope.toml`; flags win. Exit codes: 0 done, 1 something is wrong, 2 wrong usage.",
+)
+out = Console()
+err = Console(stderr=True)
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="URL",
+        help="LLM server; an address ending in /v1 is OpenAI-compatible. Repeatable.",
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", "-m", metavar="NAME", help="Model, one for each --target in order. Default: the loaded."
+    ),
+]
+Interval = Annotated[
+    str | None, typer.Option("--interval", "-i", metavar="TIME", help="Between two probes, such as 2s.")
+]
+Timeout = Annotated[str | None, typer.Option("--timeout", metavar="TIME", help="When a probe has timed out.")]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="Test prompt; a fresh nonce is put before it.")]
+NumPredict = Annotated[int | None, typer.Option("--num-predict", help="Most tokens of a probe's answer.")]
+ProbeWhen = Annotated[
+    str | None,
+    typer.Option("--probe-when", help="'always', or 'loaded': only while Ollama has the model in memory."),
+]
+Database = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The SQLite database.")]
+Spool = Annotated[
+    Path | None, typer.Option("--spool", metavar="FILE", help="Keeps what could not be delivered to the API.")
+]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")]
+Insecure = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure", help="Allow --host beyond this machine, without login. Trusted networks only."
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", envvar="LLMSCOPE_CONFIG", help="Default: ./llmscope.toml"),
+]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(f"llmscope {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+def _load(config: Path | None, **flags: Any) -> settings.Settings:
+    """The settings; what is wrong with them is one sentence and exit code 2."""
+    import os
+
+    if config is not None:
+        os.environ["LLMSCOPE_CONFIG"] = str(config)
+    try:
+        loaded = settings.load(flags)
+    except settings.WrongSetting as error:
+        _fail(str(error))
+    logging.basicConfig(
+        level=loaded.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    return loaded
+
+
+def _fail(message: str) -> Any:
+    err.print(Text(f"llmscope: {message}"), highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
+
+
+def _say(message: str) -> None:
+    out.print(Text(message), soft_wrap=True)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop; a start that fails is one sentence and exit code 2."""
+    import uvloop
+
+    from llmscope.app import StartError
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+    except StartError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@cli.command()
+def up(
+    target: Targets = None,
+    model: Models = None,
+    demo: Annotated[
+        bool | None, typer.Option("--demo", help="Watch a simulated server with incidents.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", help="What the simulator goes through; see `simulate --help`.")
+    ] = None,
+    interval: Interval = None,
+    timeout: Timeout = None,
+    prompt: Prompt = None,
+    num_predict: NumPredict = None,
+    probe_when: ProbeWhen = None,
+    db: Database = None,
+    spool: Spool = None,
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = None,
+    config: Config = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Watch a model: API, dashboard and monitor in one process, on http://127.0.0.1:8081.
+
+    Without --target it watches the Ollama of OLLAMA_HOST, else the one at http://localhost:11434, and of its
+    models the loaded one. When no Ollama answers there it watches a simulated server, says so, and switches
+    as soon as Ollama appears.
+
+    Examples:
+
+        llmscope up
+
+        llmscope up --target http://localhost:11434 --model llama3.1:8b
+
+        llmscope up -t http://gpu1:8000/v1 -m qwen -t http://gpu2:11434 -m llama3
+
+        llmscope up --demo
+    """
+    from llmscope import app
+
+    loaded = _load(
+        config,
+        target=target,
+        model=model,
+        demo=demo,
+        scenario=scenario,
+        interval=interval,
+        timeout_s=timeout,
+        prompt=prompt,
+        num_predict=num_predict,
+        probe_when=probe_when,
+        db=db,
+        spool=spool,
+        host=host,
+        port=port,
+        insecure=insecure,
+        log_level=log_level,
+    )
+    _known_scenario(loaded.scenario)
+    _run(app.run_up(loaded, _say))
+
+
+@cli.command()
+def serve(
+    host: Host = None,
+    port: Port = None,
+    db: Database = None,
+    insecure: Insecure = None,
+    config: Config = None,
+    log_level: LogLevel = None,
+) -> None:
+    """API and dashboard only, on http://127.0.0.1:8000; observations come from `llmscope monitor` or others.
+
+    Example:
+
+        llmscope serve --port 9000 --db /var/lib/llmscope/llmscope.db
+    """
+    from llmscope import app
+
+    loaded = _load(config, host=host, port=port, db=db, insecure=insecure, log_level=log_level)
+    _run(app.run_serve(loaded, _say))
+
+
+@cli.command()
+def monitor(
+    api: Annotated[
+        str | None,
+        typer.Option("--api", metavar="URL", help="The API to post to. Default: http://127.0.0.1:8000"),
+    ] = None,
+    target: Targets = None,
+    model: Models = None,
+    interval: Interval = None,
+    timeout: Timeout = None,
+    prompt: Prompt = None,
+    num_predict: NumPredict = None,
+    probe_when: ProbeWhen = None,
+    spool: Spool = None,
+    config: Config = None,
+    log_level: LogLevel = None,
+) -> None:
+    """The monitor only: probes, and posts to an API. Keeps on disk what it cannot deliver.
+
+    Example:
+
+        llmscope monitor --api http://llmscope:8000 --target http://localhost:11434
+    """
+    from llmscope import app
+
+    loaded = _load(
+        config,
+        api=api,
+        target=target,
+        model=model,
+        interval=interval,
+        timeout_s=timeout,
+        prompt=prompt,
+        num_predict=num_predict,
+        probe_when=probe_when,
+        spool=spool,
+        log_level=log_level,
+    )
+    _run(app.run_monitor(loaded, _say))
+
+
+def _known_scenario(name: str) -> None:
+    from llmscope.simulator import SCENARIOS
+
+    if name not in SCENARIOS:
+        _fail(f"--scenario {name}: is not one of {', '.join(SCENARIOS)}")
+
+
+@cli.command()
+def simulate(
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 picks a free one.")] = 11434,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="steady, cold-start, drift (+50 % over 10 min), shift (+30 %), spikes, contention (queue), "
+            "gpu-throttle (slower decode), outage, or demo (some of each)."
+        ),
+    ] = "demo",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """A simulated Ollama server alone, to try LLMscope or your own client on.
+
+    Example:
+
+        llmscope simulate --port 11500 --scenario shift
+    """
+    from llmscope.simulator import serve as serve_simulator
+
+    _known_scenario(scenario)
+    try:
+        _run(serve_simulator(host, port, scenario, _say))
+    except OSError as error:
+        _fail(f"cannot listen on {host}:{port}: {error.strerror}; pass another --port")
+
+
+@cli.command()
+def doctor(
+    target: Targets = None,
+    model: Models = None,
+    db: Database = None,
+    spool: Spool = None,
+    host: Host = None,
+    port: Port = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Check target, model, database, GPU, port and version; one line each, with what to do.
+
+    Exits with 1 when something is wrong.
+    """
+    import json
+
+    from llmscope.doctor import examine
+
+    loaded = _load(config, target=target, model=model, db=db, spool=spool, host=host, port=port)
+    checks = asyncio.run(examine(loaded))
+    if as_json:
+        typer.echo(json.dumps([check.document() for check in checks], indent=2))
+    else:
+        marks = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red")}
+        for check in checks:
+            mark, colour = marks[check.state]
+            line = Text.assemble((f"{mark} ", colour), (f"{check.what:<9}", "bold"), check.said)
+            if check.remedy:
+                line.append(f"  → {check.remedy}")
+            out.print(line, soft_wrap=True)
+    if any(check.state == "wrong" for check in checks):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point."""
+    cli()
