@@ -99,6 +99,7 @@ class Client(asyncio.Protocol):
         self.messages, self.deadline, self.done = messages, deadline, done
         self.taken: list[float] = []
         self.sent = 0
+        self.answer = b""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -110,8 +111,14 @@ class Client(asyncio.Protocol):
         self.sent += 1
 
     def data_received(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(data.decode(errors="replace"))
+        self.answer += data
+        head, blank, rest = self.answer.partition(b"\r\n\r\n")
+        if not blank or len(rest) < int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]):
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.done.set_exception(RuntimeError(self.answer.decode(errors="replace")))
+            return
+        self.answer = b""
         now = time.perf_counter()
         self.taken.append(1000 * (now - self.start))
         if now < self.deadline:

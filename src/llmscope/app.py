@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
@@ -29,9 +29,11 @@ from llmscope.observation import Observation
 from llmscope.outbox import HttpTransport, Outbox, Rejected, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.settings import Settings, TargetSetting
-from llmscope.simulator import SCENARIOS, Simulator
 from llmscope.spc.baseline import LEARN_N, PROVISIONAL_AT
 from llmscope.store import SchemaTooNew, open_store
+
+if TYPE_CHECKING:
+    from llmscope.simulator import Simulator
 
 log = logging.getLogger(__name__)
 
@@ -324,7 +326,7 @@ class _Finder:
         self._monitor = monitor
         self._http = http
         self._say = say
-        self._simulator: Simulator | None = None
+        self._simulator: "Simulator | None" = None  # imported only when it is needed
 
     async def find(self) -> None:
         settings = self._settings
@@ -397,6 +399,8 @@ class _Finder:
             return
 
     async def _simulate(self, notice: str) -> None:
+        from llmscope.simulator import SCENARIOS, Simulator
+
         simulator = Simulator(SCENARIOS[self._settings.scenario])
         await simulator.start("127.0.0.1", 0)
         self._simulator = simulator

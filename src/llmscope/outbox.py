@@ -227,6 +227,8 @@ class Outbox:
 
     async def run(self) -> None:
         """Deliver until cancelled or closed."""
+        if self._is_closed:
+            return
         self._delivering = asyncio.current_task()
         wait_s = self._retry_s[0]
         while True:
@@ -324,9 +326,7 @@ class Outbox:
                 self._spooled = await self._on_disk(self._spool.add, rows)
             except sqlite3.Error as error:
                 if not self._is_disk_failing:
-                    log.warning(
-                        "cannot write to the spool %s (%s); keeping in memory", self._spool.path, error
-                    )
+                    self._say(f"Cannot write to {self._spool.path} ({error}); observations stay in memory")
                 self._is_disk_failing = True
             else:
                 self._is_disk_failing = False
@@ -355,9 +355,7 @@ class Outbox:
         if not self._is_away:
             self._is_away = True
             self.outages += 1
-            log.warning(
-                "observations are not delivered (%s); keeping them in %s", self.error, self._spool.path
-            )
+            self._say(f"Observations are not delivered ({self.error}); they are kept in {self._spool.path}")
 
     def _note_back(self) -> None:
         if self._is_away:
@@ -386,7 +384,7 @@ class Spool:
     """
     ADD = "INSERT OR REPLACE INTO waiting (seq, body) VALUES (?, ?)"
     OLDEST = "SELECT seq, body FROM waiting ORDER BY seq LIMIT ?"
-    REMOVE = "DELETE FROM waiting WHERE seq BETWEEN ? AND ?"
+    REMOVE = "DELETE FROM waiting WHERE seq > ? AND seq <= ?"
     REMOVE_OLDEST = "DELETE FROM waiting WHERE seq IN (SELECT seq FROM waiting ORDER BY seq LIMIT ?)"
     COUNT = "SELECT count(*) FROM waiting"
 

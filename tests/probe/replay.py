@@ -108,10 +108,12 @@ class Replay:
         return False
 
     async def stop(self) -> None:
-        for task in list(self._open):
-            task.cancel()
+        """Wait for connections that are about to end, and end the others."""
         if self._open:
-            await asyncio.wait(self._open)
+            _, waiting = await asyncio.wait(self._open, timeout=0.1)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting)
 
 
 @contextlib.asynccontextmanager

@@ -6,10 +6,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.probe.replay import Reply, free_port, recorded, replaying
 
 from llmscope.observation import Observation
 from llmscope.probe import SystemClock, Target, open_session, probe, prompt_hash
-from tests.probe.replay import Reply, free_port, recorded, replaying
+from llmscope.probe.instants import tracing
 
 NOTHING_LOADED = Reply([b'{"models":[]}'], kind="application/json")
 LOADED = Reply([recorded("ollama/probe-ps-loaded.json")], kind="application/json")
@@ -23,7 +24,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def target(url: str, **changes: Any) -> Target:
-    return Target(**{"provider": "ollama", "base_url": url, "model": "tiny", "timeout_s": 5.0} | changes)
+    fields: dict[str, Any] = {"provider": "ollama", "base_url": url, "model": "tiny", "timeout_s": 5.0}
+    return Target(**fields | changes)
 
 
 async def observe(
@@ -143,7 +145,11 @@ TRAPS = {
     "no last line": (answer("no-last-line"), "truncated", "last line"),
     "half a line": (answer("half-line"), "truncated", "middle of a line"),
     "closed in the middle": (Reply([WHOLE[:300]], ending="closed"), "truncated", "closed the connection"),
-    "reset in the middle": (Reply([WHOLE[:300]], ending="reset", pause_s=0.05), "truncated", "the connection"),
+    "reset in the middle": (
+        Reply([WHOLE[:300]], ending="reset", pause_s=0.05),
+        "truncated",
+        "the connection",
+    ),
     "closed before a byte": (Reply([], 0, ending="closed"), "truncated", "closed the connection"),
     "reset before a byte": (Reply([], 0, ending="reset"), "truncated", "the connection"),
     "empty body": (Reply([]), "truncated", "last line"),
@@ -153,7 +159,7 @@ TRAPS = {
     "not HTTP": (Reply([b"SSH-2.0-OpenSSH_9\r\n"], 0, ending="closed"), "bad_response", "not HTTP"),
     "a redirect": (Reply([], 302, headers={"Location": "/login"}), "bad_response", "redirect to /login"),
     "model missing": (
-        Reply([b"{\"error\":\"model 'tiny' not found\"}"], 404),
+        Reply([b'{"error":"model \'tiny\' not found"}'], 404),
         "http_404",
         "model 'tiny' not found",
     ),
@@ -297,7 +303,7 @@ async def test_every_probe_makes_its_own_connection(http: aiohttp.ClientSession)
 async def test_a_kept_connection_that_was_closed_is_replaced_and_not_a_failure() -> None:
     broken = Reply([], 0, ending="closed")
     async with (
-        aiohttp.ClientSession(trace_configs=open_traces()) as kept,
+        aiohttp.ClientSession(trace_configs=[tracing()]) as kept,
         replaying(generate=[broken, answer("whole")], ps=LOADED) as server,
     ):
         seen = await probe(target(server.url), kept, CLOCK)
@@ -308,24 +314,30 @@ async def test_a_kept_connection_that_was_closed_is_replaced_and_not_a_failure()
     assert connections == [1, 2]  # the connection of /api/ps, then a new one
 
 
-def open_traces() -> list[aiohttp.TraceConfig]:
-    from llmscope.probe.instants import _tracing
-
-    return [_tracing()]
-
-
 async def test_secrets_stay_out_of_names_and_messages(http: aiohttp.ClientSession) -> None:
     reply = Reply([b'{"error":"bad key hunter2 for user"}'], 401)
     async with replaying(generate=reply, ps=LOADED) as server:
-        address = server.url.replace("http://", "http://ann:pass4word@")
-        here = target(address, api_key="hunter2")
+        here = target(server.url, api_key="hunter2")
         seen = await probe(here, http, CLOCK)
+        (asked,) = server.posts()
 
+    assert asked.headers["authorization"] == "Bearer hunter2"
     assert seen is not None
     assert seen.error == "HTTP 401: bad key *** for user"
-    shown = f"{here!r} {here} {seen}"
-    assert "hunter2" not in shown
-    assert "pass4word" not in shown
+    assert "hunter2" not in f"{here!r} {here} {seen}"
+
+
+async def test_a_user_in_the_address_is_sent_and_not_shown(http: aiohttp.ClientSession) -> None:
+    async with replaying(generate=answer("whole"), ps=LOADED) as server:
+        here = target(server.url.replace("http://", "http://ann:pass4word@"), api_key="hunter2")
+        seen = await probe(here, http, CLOCK)
+        (asked,) = server.posts()
+
+    assert seen is not None
+    assert seen.ok
+    assert asked.headers["authorization"] == "Basic YW5uOnBhc3M0d29yZA=="  # ann:pass4word
+    assert seen.server == server.url.removeprefix("http://")
+    assert "pass4word" not in f"{here!r} {here} {seen}"
 
 
 def test_an_address_that_is_none_is_refused_in_a_sentence() -> None:

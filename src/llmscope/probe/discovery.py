@@ -10,7 +10,7 @@ from llmscope.observation import ErrorKind
 from llmscope.probe.exchange import ProbeFailed, ask
 from llmscope.probe.ollama import full_name
 from llmscope.probe.openai import api_root
-from llmscope.probe.target import Provider, Target, headers_with, server_of, split_url, url_of
+from llmscope.probe.target import Provider, Target, headers_for, server_of, split_url, url_of
 
 NAMES: dict[Provider, str] = {"ollama": "Ollama", "openai": "The OpenAI-compatible server"}
 NO_LANGUAGE = ("bert", "nomic-bert", "clip")  # families that embed and cannot answer a prompt
@@ -90,12 +90,12 @@ async def detect(base_url: str, http: aiohttp.ClientSession, api_key: str | None
     if split_url(base_url).path.endswith("/v1"):
         return "openai"
     try:
-        if "version" in await ask(http, f"{base_url}/api/version", headers_with(api_key)):
+        if "version" in await ask(http, f"{base_url}/api/version", headers_for(base_url, api_key)):
             return "ollama"
     except ProbeFailed as failure:
         if failure.kind in ("refused", "timeout"):
             raise
-    await ask(http, f"{api_root(base_url)}/models", headers_with(api_key))
+    await ask(http, f"{api_root(base_url)}/models", headers_for(base_url, api_key))
     return "openai"
 
 
@@ -117,7 +117,9 @@ async def reachable(base_url: str, http: aiohttp.ClientSession, api_key: str | N
     try:
         provider = await detect(base_url, http, api_key)
         if provider == "ollama":
-            version = str((await ask(http, f"{base_url}/api/version", headers_with(api_key))).get("version"))
+            version = str(
+                (await ask(http, f"{base_url}/api/version", headers_for(base_url, api_key))).get("version")
+            )
         loaded, models = await _models(provider, base_url, http, api_key)
     except ProbeFailed as failure:
         return Reach(provider, version, (), (), failure.kind, failure.message)
@@ -128,7 +130,7 @@ async def _models(
     provider: Provider, base_url: str, http: aiohttp.ClientSession, api_key: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Models that are loaded, and all models, that can answer a prompt."""
-    headers = headers_with(api_key)
+    headers = headers_for(base_url, api_key)
     if provider == "openai":
         listed = await ask(http, f"{api_root(base_url)}/models", headers)
         return (), tuple(str(entry["id"]) for entry in _entries(listed, "data") if "id" in entry)

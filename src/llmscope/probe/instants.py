@@ -99,10 +99,11 @@ def open_session() -> aiohttp.ClientSession:
     """
     connector = aiohttp.TCPConnector(force_close=True, limit=0, use_dns_cache=False)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN_S)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, trace_configs=[_tracing()])
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, trace_configs=[tracing()])
 
 
-def _tracing() -> aiohttp.TraceConfig:
+def tracing() -> aiohttp.TraceConfig:
+    """What makes a session write the instants of a request into its `trace_request_ctx`."""
     trace = aiohttp.TraceConfig()
 
     def on(signal: Any, mark: Any) -> None:

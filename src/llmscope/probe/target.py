@@ -55,7 +55,7 @@ class Target:
     @property
     def headers(self) -> dict[str, str]:
         """What every request to this server carries."""
-        return headers_with(self.api_key)
+        return headers_for(self.base_url, self.api_key)
 
     def without_secrets(self, text: str) -> str:
         """The text, should a server have echoed the key in it, without the key."""
@@ -65,10 +65,12 @@ class Target:
         return text
 
 
-def headers_with(api_key: str | None) -> dict[str, str]:
-    """Identity encoding, because a compressor holds pieces back; and the key, when there is one."""
+def headers_for(url: str, api_key: str | None) -> dict[str, str]:
+    """Identity encoding, because a compressor holds pieces back; and the key, unless the address names a user."""
     headers = {"Accept-Encoding": "identity"}
-    return headers if api_key is None else headers | {"Authorization": f"Bearer {api_key}"}
+    if api_key is None or split_url(url).username is not None:
+        return headers
+    return headers | {"Authorization": f"Bearer {api_key}"}
 
 
 def split_url(url: str) -> SplitResult:
