@@ -55,6 +55,7 @@ class Api:
 
     def __init__(self) -> None:
         self.rows: list[Observation] = []
+        self.seqs: list[int] = []
         self.batches: list[tuple[int, int]] = []  # first number, rows
         self.newest_by_sender: dict[str, int] = {}
         self.is_away = False
@@ -76,6 +77,7 @@ class Api:
             if seq > self.newest_by_sender.get(sender, 0):
                 self.newest_by_sender[sender] = seq
                 self.rows.append(one)
+                self.seqs.append(seq)
         if self.loses_answers:
             raise NotDelivered("the connection broke before the answer")
 
@@ -218,6 +220,7 @@ async def test_rows_that_are_refused_do_not_block_the_others(
         await asyncio.wait_for(box.emptied(), 10.0)
 
     assert numbers(api.rows) == [number for number in range(20) if number not in bad]
+    assert api.seqs == [number + 1 for number in numbers(api.rows)]  # each under its own number, over the gaps
     assert box.refused == len(bad)
     assert box.outages == 0
 

@@ -384,7 +384,7 @@ class Spool:
     """
     ADD = "INSERT OR REPLACE INTO waiting (seq, body) VALUES (?, ?)"
     OLDEST = "SELECT seq, body FROM waiting ORDER BY seq LIMIT ?"
-    REMOVE = "DELETE FROM waiting WHERE seq > ? AND seq <= ?"
+    REMOVE = "DELETE FROM waiting WHERE seq BETWEEN ? AND ?"
     REMOVE_OLDEST = "DELETE FROM waiting WHERE seq IN (SELECT seq FROM waiting ORDER BY seq LIMIT ?)"
     COUNT = "SELECT count(*) FROM waiting"
 
