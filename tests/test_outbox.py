@@ -220,7 +220,9 @@ async def test_rows_that_are_refused_do_not_block_the_others(
         await asyncio.wait_for(box.emptied(), 10.0)
 
     assert numbers(api.rows) == [number for number in range(20) if number not in bad]
-    assert api.seqs == [number + 1 for number in numbers(api.rows)]  # each under its own number, over the gaps
+    assert api.seqs == [
+        number + 1 for number in numbers(api.rows)
+    ]  # each under its own number, over the gaps
     assert box.refused == len(bad)
     assert box.outages == 0
 

@@ -326,7 +326,7 @@ class _Finder:
         self._monitor = monitor
         self._http = http
         self._say = say
-        self._simulator: "Simulator | None" = None  # imported only when it is needed
+        self._simulator: Simulator | None = None  # imported only when it is needed
 
     async def find(self) -> None:
         settings = self._settings

@@ -180,6 +180,7 @@ def _version_document(version: BaselineRow, k: float) -> Document:
         "sigma": _round(limits.sigma * k),
         "ucl": _round(limits.ucl * k),
         "lcl": _round(limits.lcl * k),
+        "zones": [_round(z * k) for z in limits.zones],
         "n": version.n,
     }
 

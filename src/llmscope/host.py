@@ -89,6 +89,8 @@ class HostSampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Read once, which begins the first stretch of CPU time, and go on in the thread."""
+        self._refresh()
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         self._thread.start()
 
@@ -109,19 +111,21 @@ class HostSampler:
         self.stop()
 
     def sample(self) -> HostLoad:
-        """The newest reading; all None for the first moments."""
+        """The newest reading; its CPU is None for the first moments."""
         return self._load
 
     def _run(self) -> None:
-        self._cpu.percent()  # begins the first stretch
         wait_s = FIRST_CPU_AFTER_S
         while not self._stop.wait(wait_s):
-            try:
-                self._load = self.read()
-            except Exception:
-                log.exception("reading the load of this machine failed")
-                self._load = HostLoad(in_container=self._in_container)
+            self._refresh()
             wait_s = self._interval_s
+
+    def _refresh(self) -> None:
+        try:
+            self._load = self.read()
+        except Exception:
+            log.exception("reading the load of this machine failed")
+            self._load = HostLoad(in_container=self._in_container)
 
     def read(self) -> HostLoad:
         """Read everything now; CPU is that of the stretch since the reading before."""

@@ -1,6 +1,7 @@
 """A real llama.cpp server in a process of its own, to be started, stopped and killed by tests."""
 
 import http.client
+import random
 import signal
 import socket
 import subprocess
@@ -12,14 +13,24 @@ SERVE = Path(__file__).with_name("serve.py")
 START_WITHIN_S = 20.0
 
 
+def unused_port() -> int:
+    """A port on which nobody listens, and that the system gives to nobody while the server is down."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):  # below the ephemeral ones
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no unused port")
+
+
 class LlamaServer:
     """Serves a model on one port of the loopback, the same after each start."""
 
     def __init__(self, model: Path) -> None:
         self._model = model
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = unused_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -60,6 +60,7 @@ class LimitsVersionOut(BaseModel):
     sigma: float
     ucl: float
     lcl: float
+    zones: list[float] = Field(description="The seven lines from LCL to UCL, one sigma apart.")
     n: int
 
 

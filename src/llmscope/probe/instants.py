@@ -82,7 +82,7 @@ class Instants:
     @property
     def gap_mean_ms(self) -> float | None:
         whole = _between(self.first_piece_ms, self.last_piece_ms)
-        return None if whole is None or self.pieces < 2 else whole / (self.pieces - 1)
+        return None if whole is None or self.pieces < 2 else round(whole / (self.pieces - 1), 3)
 
 
 def _between(start_ms: float | None, end_ms: float | None) -> float | None:
