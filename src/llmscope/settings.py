@@ -1,16 +1,18 @@
 """Every setting of LLMscope, typed, in one place: flags over environment over llmscope.toml over defaults.
 
-The reference in docs/settings.md is generated from here.
+`load` reads them and turns what is wrong into one sentence; docs/settings.md is generated from here.
 """
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -19,13 +21,15 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 DEFAULT_OLLAMA = "http://localhost:11434"
@@ -59,30 +63,71 @@ def seconds(value: Any) -> Any:
     return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[found[2]]
 
 
-def address(value: Any) -> Any:
-    """A base URL from what people write in OLLAMA_HOST.
+def address(value: Any, default_port: int = 11434) -> Any:
+    """A base URL from what people write in OLLAMA_HOST; "all interfaces" means this machine to a client.
 
-    >>> [address(text) for text in ("localhost", "gpu-box:9000", "0.0.0.0", "https://llm.example/v1/")]
-    ['http://localhost:11434', 'http://gpu-box:9000', 'http://127.0.0.1:11434', 'https://llm.example/v1']
+    >>> [address(text) for text in ("localhost", "gpu-box:9000", ":11500", "https://llm.example/v1/", "::1")]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['http://localhost:11434', 'http://gpu-box:9000', 'http://127.0.0.1:11500', 'https://llm.example/v1',
+     'http://[::1]:11434']
+    >>> address("http://0.0.0.0:11434")
+    'http://127.0.0.1:11434'
     """
     if not isinstance(value, str):
         return value
     text = value.strip().rstrip("/")
-    if not text:
-        raise ValueError("must not be empty")
-    if "://" not in text:
-        host, colon, port = text.rpartition(":")
-        if not colon:
-            host, port = text, "11434"
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "127.0.0.1"}.get(host, host)
-        text = f"http://{host}:{port}"
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+    has_scheme = "://" in text
+    if not has_scheme:
+        text = f"http://{_bracketed(text)}"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if host is None or parts.scheme not in ("http", "https") or parts.query or re.search(r"[\s#]", text):
         raise ValueError("must be an address such as http://localhost:11434")
-    return text
+    user, at, _ = parts.netloc.rpartition("@")
+    if port is None and not has_scheme:
+        port = default_port
+    host = _bracketed("127.0.0.1" if host in ("0.0.0.0", "::") else host)
+    return parts._replace(netloc=f"{user}{at}{host}" + (f":{port}" if port else "")).geturl()
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address in brackets, a port alone with this machine before it, anything else as it is."""
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return f"127.0.0.1{host}" if host.startswith(":") else host
+
+
+def api_address(value: Any) -> Any:
+    """The base URL of an LLMscope: as `address`, its port 8000 when none is named."""
+    return address(value, default_port=8000)
 
 
 def comma_separated(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """A list from a text with commas, each entry once."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        return value
+    return list(dict.fromkeys(part.strip() if isinstance(part, str) else part for part in parts if part))
+
+
+def from_json(value: Any) -> Any:
+    """What a JSON text says: lists of tables have no better form in the environment."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError(
+            'must be JSON such as [{"url": "http://localhost:11434", "model": "llama3"}]'
+        ) from None
+
+
+def lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
@@ -99,44 +144,43 @@ class TargetSetting(BaseModel):
     provider: Literal["auto", "ollama", "openai"] = "auto"
 
 
-def _names(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
-
-
 class Settings(BaseSettings):
-    """All settings. Build it with `load`, which turns what is wrong into one sentence."""
+    """All settings. `load` builds it; built directly it reads no file."""
 
-    model_config = SettingsConfigDict(env_prefix="LLMSCOPE_", extra="forbid", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LLMSCOPE_",
+        env_ignore_empty=True,  # `LLMSCOPE_PORT=` in a compose file means "not set"
+        enable_decoding=False,  # the validators read texts; pydantic-settings would ask for JSON everywhere
+        extra="forbid",
+        populate_by_name=True,
+    )
 
     db: Path = Field(Path("data/llmscope.db"), description="The SQLite database file.")
     spool: Path = Field(
         Path("data/spool.db"), description="Where the monitor keeps observations that it could not deliver."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback it needs `insecure`.")
-    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="Port to listen on; 8081 for `up`, 8000 for `serve` when not set."
-    )
     insecure: bool = Field(
         False,
         description="Allow listening beyond this machine, without any login. For trusted networks only.",
     )
-    targets: list[TargetSetting] = Field(
+    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback it needs `insecure`.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Port to listen on; when not set, 8081 for `up` and 8000 for `serve`."
+    )
+    targets: Annotated[list[TargetSetting], BeforeValidator(from_json)] = Field(
         default_factory=lambda: [TargetSetting()],
-        description="What to watch: a list of `{url, model, provider}`. From `--target` and `--model`, "
-        "`OLLAMA_HOST` (or `OLLAMA_BASE_URL`) and `OLLAMA_MODEL`.",
+        min_length=1,
+        description="What to watch: a list of `{url, model, provider}`; see below.",
     )
-    target_named: bool = Field(
-        False, exclude=True, description="Set by the program: whether a target was named."
-    )
-    api: Url = Field(
+    api: Annotated[str, BeforeValidator(api_address)] = Field(
         "http://127.0.0.1:8000",
         description="The API that `llmscope monitor` posts to.",
-        validation_alias=_names("LLMSCOPE_API_BASE", "LLMSCOPE_API", "api"),
+        validation_alias=AliasChoices("LLMSCOPE_API_BASE", "LLMSCOPE_API"),
     )
     interval: Annotated[Seconds, Field(ge=0.1, le=86_400)] = Field(
         2.0,
         description="Seconds between two probes of one target; `500ms` and `1m` work too.",
-        validation_alias=_names("LLMSCOPE_INTERVAL", "MONITOR_INTERVAL", "interval"),
+        validation_alias=AliasChoices("LLMSCOPE_INTERVAL", "MONITOR_INTERVAL"),
     )
     timeout_s: Annotated[Seconds, Field(ge=0.1, le=3_600)] = Field(
         60.0, description="Seconds after which a probe counts as timed out."
@@ -155,8 +199,8 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(
         None,
-        description="Bearer key for OpenAI-compatible servers. Only from the environment or the file.",
-        validation_alias=_names("LLMSCOPE_API_KEY", "OPENAI_API_KEY", "api_key"),
+        description="Bearer key sent to the targets. It has no flag, because flags show in process lists.",
+        validation_alias=AliasChoices("LLMSCOPE_API_KEY", "OPENAI_API_KEY"),
     )
     demo: bool = Field(False, description="Watch the simulator instead of a real server.")
     scenario: str = Field(
@@ -167,31 +211,34 @@ class Settings(BaseSettings):
         min_length=1,
         description=f"Metrics with a control chart, of {', '.join(METRIC_KEYS)}.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="What is logged.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(
+        "warning", description="What is logged, to standard error."
+    )
+
+    @property
+    def target_named(self) -> bool:
+        """Whether the user said what to watch; if not, the simulator may stand in."""
+        return "targets" in self.model_fields_set
+
+    @field_validator("host")
+    @classmethod
+    def _closed_by_default(cls, host: str, others: ValidationInfo) -> str:
+        if others.data.get("insecure") is not True and not is_loopback(host):
+            raise ValueError(
+                "must be an address of this machine such as 127.0.0.1, because LLMscope has no login yet; "
+                "pass --insecure to let everybody on a trusted network in"
+            )
+        return host
 
     @model_validator(mode="after")
-    def _closed_by_default(self) -> "Settings":
-        if not self.insecure and not is_loopback(self.host):
-            raise ValueError(
-                f"--host {self.host} would let anybody on the network in: LLMscope has no login yet. "
-                "Listen on 127.0.0.1, or pass --insecure if the network is trusted"
-            )
+    def _apart(self) -> "Settings":
+        if self.db.resolve() == self.spool.resolve():
+            raise ValueError(f"db and spool must be two files; both are {self.db}")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        path = Path(os.environ.get("LLMSCOPE_CONFIG", CONFIG_FILE))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
     if host == "localhost":
         return True
     try:
@@ -200,127 +247,172 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def load(flags: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from flags (None values are "not given"), environment, llmscope.toml and defaults.
+def load(
+    flags: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    scenarios: Collection[str] | None = None,
+) -> Settings:
+    """Settings from flags (None: not given), environment, the file, and defaults. Raises WrongSetting.
 
-    `flags` may hold `target` and `model`, lists paired in order. Raises WrongSetting.
+    `flags` may hold `target` and `model`, lists paired in order. `config` names the file; without it and
+    without LLMSCOPE_CONFIG it is llmscope.toml in the working directory, where that exists. `scenarios` are
+    the names that `scenario` may have.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    urls = list(given.pop("target", None) or [])
-    models = list(given.pop("model", None) or [])
-    _check_file()
-    targets = _targets(urls, models)
+    urls, models = given.pop("target", []), given.pop("model", [])
+    file, path = _read_file(config)
+    wrote = {name: flag_of(name) for name in given}
+    if urls and given.get("demo"):
+        raise WrongSetting("--demo and --target exclude each other: the demo watches a simulated server")
+    targets = _named_targets(urls, models, file.get("targets"), path)
     if targets is not None:
-        given |= {"targets": targets, "target_named": True}
-    elif _file_names_targets():
-        given["target_named"] = True
-    _check_environment()
+        given["targets"], wrote["targets"] = targets
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, file)
+
     try:
-        return Settings(**given)
+        loaded = Loaded(**given)
     except ValidationError as error:
-        raise WrongSetting(_sentence(error, given)) from None
+        raise WrongSetting(_sentence(error, wrote, path)) from None
+    if scenarios is not None and loaded.scenario not in scenarios:
+        name = _as_written("scenario", wrote, path)
+        raise WrongSetting(f"{name} must be one of {', '.join(scenarios)} (it is {loaded.scenario!r})")
+    return loaded
 
 
-def _targets(urls: list[str], models: list[str]) -> list[dict[str, Any]] | None:
-    """The targets named by flags, else by Ollama's environment; None when neither names one."""
-    env_url = os.environ.get("OLLAMA_BASE_URL") or os.environ.get("OLLAMA_HOST")
-    env_model = os.environ.get("OLLAMA_MODEL")
+Named = tuple[list[dict[str, Any]], str]
+
+
+def _named_targets(urls: Sequence[str], models: Sequence[str], stored: Any, path: Path) -> Named | None:
+    """The targets that flags or Ollama's variables name, and by which name; None leaves it to the settings."""
     if len(models) > max(1, len(urls)):
         raise WrongSetting(
-            f"--model is given {len(models)} times and --target {len(urls)}: give them in pairs"
+            f"--model is given {len(models)} times and --target {len(urls)} times: give them in pairs"
         )
-    if not urls:
-        if env_url is None and not models and env_model is None:
-            return None
-        where = "OLLAMA_HOST" if env_url is not None else ""
-        return [_target(env_url or DEFAULT_OLLAMA, models[0] if models else env_model, where)]
-    if len(urls) == 1 and not models:
-        return [_target(urls[0], env_model, "--target")]
-    padded = [*models, *[None] * (len(urls) - len(models))]
-    return [_target(url, model, "--target") for url, model in zip(urls, padded, strict=True)]
+    env_model = os.environ.get("OLLAMA_MODEL") or None
+    if urls:
+        named = [*models] or [env_model] * (len(urls) == 1)
+        padded = [*named, *[None] * (len(urls) - len(named))]
+        return [{"url": u, "model": m} for u, m in zip(urls, padded, strict=True)], "--target"
+    if os.environ.get("LLMSCOPE_TARGETS"):
+        return _several("LLMSCOPE_TARGETS", models)
+    model = models[0] if models else env_model
+    for variable in ("OLLAMA_BASE_URL", "OLLAMA_HOST"):
+        if url := os.environ.get(variable):
+            return [{"url": url, "model": model}], variable
+    if model is None:
+        return None
+    if not stored:
+        return [{"model": model}], "--model" if models else "OLLAMA_MODEL"
+    if isinstance(stored, list) and len(stored) == 1 and isinstance(stored[0], dict):
+        return [{**stored[0], "model": model}], f"targets in {path}"
+    return _several(str(path), models)
 
 
-def _target(url: str, model: str | None, where: str) -> dict[str, Any]:
+def _several(where: str, models: Sequence[str]) -> None:
+    if models:
+        raise WrongSetting(f"--model needs a --target beside it, because {where} names the targets")
+
+
+def _read_file(config: Path | None) -> tuple[dict[str, Any], Path]:
+    """What llmscope.toml says, and its path; nothing when there is none and none was asked for."""
+    named = config or os.environ.get("LLMSCOPE_CONFIG")
+    path = Path(named or CONFIG_FILE)
+    if not named and not path.exists():
+        return {}, path
     try:
-        return {"url": address(url), "model": model or None}
-    except ValueError as error:
-        raise WrongSetting(f"{where} {error} (it is {url!r})") from None
-
-
-def _config_path() -> Path:
-    return Path(os.environ.get("LLMSCOPE_CONFIG", CONFIG_FILE))
-
-
-def _read_file() -> dict[str, Any]:
-    path = _config_path()
-    if not path.exists():
-        if "LLMSCOPE_CONFIG" in os.environ:
-            raise WrongSetting(f"there is no file {path} (from --config or LLMSCOPE_CONFIG)")
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        file = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        where = "--config" if config else "LLMSCOPE_CONFIG"
+        raise WrongSetting(f"{where} names {path}, which does not exist") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise WrongSetting(f"{path} cannot be read: {error}") from None
+    for name in file:
+        if name not in Settings.model_fields:
+            raise WrongSetting(
+                f"there is no setting {name!r} in {path}{_perhaps(name, Settings.model_fields)}"
+            )
+    return file, path
 
 
-def _check_file() -> None:
-    for name in _read_file():
-        if name not in Settings.model_fields or name == "target_named":
-            raise WrongSetting(f"{_config_path()}: there is no setting {name!r}{_perhaps(name)}")
+OTHER_VARIABLES = ("LLMSCOPE_CONFIG", "LLMSCOPE_SKIP_WEB")
 
 
-def _file_names_targets() -> bool:
-    return "targets" in _read_file() or "LLMSCOPE_TARGETS" in os.environ
+def unknown_variables() -> list[str]:
+    """A sentence for each LLMSCOPE_ variable in the environment that no setting reads: a slip of the pen.
+
+    Not an error as in the file: the environment is shared with other programs and other versions.
+    """
+    known = {variable for name in Settings.model_fields for variable in variables_of(name)}
+    return [
+        f"no setting reads the variable {variable}{_perhaps(variable, known)}"
+        for variable in sorted(os.environ)
+        if variable.startswith("LLMSCOPE_") and variable.upper() not in {*known, *OTHER_VARIABLES}
+    ]
 
 
-def _perhaps(name: str) -> str:
-    near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _perhaps(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
-OTHER_VARIABLES = ("LLMSCOPE_CONFIG", "LLMSCOPE_API_BASE", "LLMSCOPE_SKIP_WEB")
+def flag_of(name: str) -> str:
+    """The flag that sets a field.
+
+    >>> flag_of("timeout_s"), flag_of("num_predict")
+    ('--timeout', '--num-predict')
+    """
+    return "--" + name.removesuffix("_s").replace("_", "-")
 
 
-def _check_environment() -> None:
-    for variable in os.environ:
-        name = variable.removeprefix("LLMSCOPE_").lower()
-        if (
-            variable.startswith("LLMSCOPE_")
-            and name not in Settings.model_fields
-            and variable not in OTHER_VARIABLES
-        ):
-            raise WrongSetting(f"there is no setting {variable}{_perhaps(name)}")
+def variables_of(name: str) -> list[str]:
+    """The environment variables that set a field, the preferred one first.
+
+    >>> variables_of("db"), variables_of("interval")
+    (['LLMSCOPE_DB'], ['LLMSCOPE_INTERVAL', 'MONITOR_INTERVAL'])
+    """
+    alias = Settings.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [f"LLMSCOPE_{name.upper()}"]
 
 
-def _sentence(error: ValidationError, given: Mapping[str, Any]) -> str:
+def _as_written(name: str, wrote: Mapping[str, str], path: Path) -> str:
+    """A setting by the name under which the user gave it: flag, variable, or key in the file."""
+    variables = (variable for variable in variables_of(name) if os.environ.get(variable))
+    return wrote.get(name) or next(variables, f"{name} in {path}")
+
+
+def _sentence(error: ValidationError, wrote: Mapping[str, str], path: Path) -> str:
     """The first thing that is wrong, by the name that the user wrote."""
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return message
-    place = str(first["loc"][0])
-    name = _field_of(place)
-    if name in given:
-        shown = "--" + name.removesuffix("_s").replace("_", "-")
-    else:
-        variables = [v for v in _variables(name) if v in os.environ]
-        shown = variables[0] if variables else f"{_config_path()}: {name}"
-    rest = ".".join(str(part) for part in first["loc"][1:] if not isinstance(part, int))
-    secret = name == "api_key"
-    value = "" if secret else f" (it is {first['input']!r})"
-    return f"{shown}{'.' + rest if rest else ''}: {message[0].lower()}{message[1:]}{value}"
-
-
-def _variables(name: str) -> list[str]:
-    """The environment variables that set a field, the preferred one first."""
-    alias = Settings.model_fields[name].validation_alias if name in Settings.model_fields else None
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices if str(choice).isupper()]
-    return [f"LLMSCOPE_{name.upper()}"]
+    name = _field_of(str(first["loc"][0]))
+    shown = _as_written(name, wrote, path)
+    inner = [str(part) for part in first["loc"][1:] if not isinstance(part, int)]
+    if first["type"] == "extra_forbidden" and inner:
+        return f"{shown} has a key {inner[-1]!r} that no target has{_perhaps(inner[-1], TargetSetting.model_fields)}"
+    message = re.sub(r"^(Input|String|Value|Tuple|List|URL) should ", "must ", message)
+    if inner and name == "targets" and shown.startswith(("targets", "LLMSCOPE_TARGETS")):
+        shown = f"{inner[-1]} of {shown}"
+    seen = "" if name == "api_key" else f" (it is {first['input']!r})"
+    return f"{shown} {message[0].lower()}{message[1:]}{seen}"
 
 
 def _field_of(place: str) -> str:
-    for name in Settings.model_fields:
-        if place == name or place in _variables(name) or place.upper() in _variables(name):
-            return name
-    return place
+    """The field that pydantic means: it says the alias where there is one."""
+    return next(
+        (name for name in Settings.model_fields if place == name or place in variables_of(name)), place
+    )

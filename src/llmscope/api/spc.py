@@ -190,7 +190,9 @@ async def spc_window(
     ] = None,
     fields: Annotated[
         str | None,
-        Query(description="Only these columns, comma-separated; `times_ms` only comes when named."),
+        Query(
+            description="Only these columns, comma-separated, or `none`; `times_ms` only comes when named."
+        ),
     ] = None,
 ) -> Response:
     """The points of a window as columns, its control limits, statistics and violations.
@@ -203,6 +205,8 @@ async def spc_window(
     if since is not None and not (since.isdigit() and len(since) < 19):
         return problem(422, "since: is not a cursor of this API", [_error("since")])
     wanted = FIELDS if fields is None else tuple(fields.split(","))
+    if fields == "none":
+        wanted = ()
     if unknown := [name for name in wanted if name not in FIELDS]:
         return problem(422, f"fields: '{unknown[0]}' is not one of {', '.join(FIELDS)}", [_error("fields")])
     if fields is None:

@@ -1,0 +1,73 @@
+// Numbers, times and durations as people read them. Absent is an em dash, never 0.
+
+const MINUS = "\u2212";
+export const ABSENT = "—";
+
+/** A fixed number of decimals with a real minus sign; an em dash for what is not known. */
+export function formatNumber(value: number | null | undefined, decimals: number): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return ABSENT;
+  const text = Math.abs(value).toLocaleString(undefined, {
+    minimumFractionDigits: decimals,
+    maximumFractionDigits: decimals,
+  });
+  return value < 0 && Number(value.toFixed(decimals)) !== 0 ? MINUS + text : text;
+}
+
+/** How many decimals show three significant digits of a typical value, between 0 and 4. */
+export function decimalsFor(typical: number | null | undefined): number {
+  if (typical === null || typical === undefined || !(typical > 0)) return 2;
+  return Math.min(4, Math.max(0, 2 - Math.floor(Math.log10(typical))));
+}
+
+/** Where a value sits relative to the centre line, e.g. "+2.4 σ"; an em dash when there are no limits yet. */
+export function formatSigma(z: number | null | undefined): string {
+  if (z === null || z === undefined || !Number.isFinite(z)) return ABSENT;
+  return `${z < 0 ? MINUS : "+"}${Math.abs(z).toFixed(1)} σ`;
+}
+
+/** A signed difference, e.g. "+0.28". */
+export function formatChange(value: number | null, decimals: number): string {
+  if (value === null) return ABSENT;
+  const text = formatNumber(value, decimals);
+  return value > 0 && Number(value.toFixed(decimals)) > 0 ? `+${text}` : text;
+}
+
+/** How long, in the largest fitting unit: "14 s", "3 min", "2.5 h". */
+export function formatDuration(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return ABSENT;
+  if (seconds < 1) return "under 1 s";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172_800) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${Math.round(seconds / 86_400)} days`;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+/** Local time of day, "12:37:04". */
+export function formatClock(time: string | number | null | undefined): string {
+  return time === null || time === undefined ? ABSENT : clock.format(new Date(time));
+}
+
+/** Local date and time, "23 Nov 12:37:04"; the date is left out for today. */
+export function formatTime(time: string | number | null | undefined, now = Date.now()): string {
+  if (time === null || time === undefined) return ABSENT;
+  const at = new Date(time);
+  const today = new Date(now).toDateString() === at.toDateString();
+  return today ? clock.format(at) : `${day.format(at)} ${clock.format(at)}`;
+}
+
+/** The same moment in UTC, for titles. */
+export function formatUtc(time: string | number): string {
+  return `${new Date(time).toISOString().replace("T", " ").slice(0, 23)} UTC`;
+}
+
+export function formatPercent(value: number | null | undefined): string {
+  return value === null || value === undefined ? "not available" : `${Math.round(value)}%`;
+}
+
+export function formatBytes(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) return ABSENT;
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.round(bytes / 1e6)} MB`;
+}
