@@ -5,11 +5,12 @@ import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.exceptions import Abort, TyperException
 
 from llmscope import __version__, settings
 
@@ -23,7 +24,8 @@ cli = typer.Typer(
     "Probes an LLM server every 2 seconds, draws a live control chart, and says when the process has left "
     "control. Start with `llmscope up` and open http://127.0.0.1:8081.",
     epilog="Settings also come from the environment (`LLMSCOPE_*`, `OLLAMA_HOST`, `OLLAMA_MODEL`) and from "
-    "`llmscope.toml`; flags win. Exit codes: 0 done, 1 something is wrong, 2 wrong usage.",
+    "`llmscope.toml`; flags win. Ctrl-C ends a running command quietly. Exit codes: 0 done, 1 `doctor` found "
+    "something wrong, 2 something to mend, said in one sentence.",
 )
 out = Console()
 err = Console(stderr=True)
@@ -57,6 +59,10 @@ Database = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The
 Spool = Annotated[
     Path | None, typer.Option("--spool", metavar="FILE", help="Keeps what could not be delivered to the API.")
 ]
+Api = Annotated[
+    str | None,
+    typer.Option("--api", metavar="URL", help="The API to post to. Default: http://127.0.0.1:8000"),
+]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")]
 Insecure = Annotated[
@@ -89,14 +95,14 @@ def options(
 
 def _load(config: Path | None, **flags: Any) -> settings.Settings:
     """The settings; what is wrong with them is one sentence and exit code 2."""
-    import os
+    from llmscope.simulator import SCENARIOS
 
-    if config is not None:
-        os.environ["LLMSCOPE_CONFIG"] = str(config)
     try:
-        loaded = settings.load(flags)
+        loaded = settings.load(flags, config, SCENARIOS)
     except settings.WrongSetting as error:
         _fail(str(error))
+    for sentence in settings.unknown_variables():
+        _complain(sentence)
     logging.basicConfig(
         level=loaded.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -105,8 +111,12 @@ def _load(config: Path | None, **flags: Any) -> settings.Settings:
     return loaded
 
 
-def _fail(message: str) -> Any:
-    err.print(Text(f"llmscope: {message}"), highlight=False, soft_wrap=True)
+def _complain(message: str) -> None:
+    err.print(Text(f"llmscope: {message}"), soft_wrap=True)
+
+
+def _fail(message: str) -> NoReturn:
+    _complain(message)
     raise typer.Exit(2)
 
 
@@ -115,7 +125,7 @@ def _say(message: str) -> None:
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop; a start that fails is one sentence and exit code 2."""
+    """Run on uvloop; a start that fails is one sentence and exit code 2, and Ctrl-C is the way to end it."""
     import uvloop
 
     from llmscope.app import StartError
@@ -126,7 +136,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     except StartError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(0) from None
 
 
 @cli.command()
@@ -188,7 +198,6 @@ def up(
         insecure=insecure,
         log_level=log_level,
     )
-    _known_scenario(loaded.scenario)
     _run(app.run_up(loaded, _say))
 
 
@@ -215,10 +224,7 @@ def serve(
 
 @cli.command()
 def monitor(
-    api: Annotated[
-        str | None,
-        typer.Option("--api", metavar="URL", help="The API to post to. Default: http://127.0.0.1:8000"),
-    ] = None,
+    api: Api = None,
     target: Targets = None,
     model: Models = None,
     interval: Interval = None,
@@ -254,13 +260,6 @@ def monitor(
     _run(app.run_monitor(loaded, _say))
 
 
-def _known_scenario(name: str) -> None:
-    from llmscope.simulator import SCENARIOS
-
-    if name not in SCENARIOS:
-        _fail(f"--scenario {name}: is not one of {', '.join(SCENARIOS)}")
-
-
 @cli.command()
 def simulate(
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 picks a free one.")] = 11434,
@@ -273,19 +272,21 @@ def simulate(
     ] = "demo",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """A simulated Ollama server alone, to try LLMscope or your own client on.
+    """A simulated Ollama server alone, to try LLMscope or your own client on. Ctrl-C ends it.
 
     Example:
 
         llmscope simulate --port 11500 --scenario shift
     """
+    from llmscope.simulator import SCENARIOS
     from llmscope.simulator import serve as serve_simulator
 
-    _known_scenario(scenario)
+    if scenario not in SCENARIOS:
+        _fail(f"--scenario must be one of {', '.join(SCENARIOS)} (it is {scenario!r})")
     try:
         _run(serve_simulator(host, port, scenario, _say))
     except OSError as error:
-        _fail(f"cannot listen on {host}:{port}: {error.strerror}; pass another --port")
+        _fail(f"cannot listen on port {port} of {host} ({error.strerror or error}); pass another --port")
 
 
 @cli.command()
@@ -294,20 +295,38 @@ def doctor(
     model: Models = None,
     db: Database = None,
     spool: Spool = None,
+    api: Api = None,
     host: Host = None,
     port: Port = None,
+    insecure: Insecure = None,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check target, model, database, GPU, port and version; one line each, with what to do.
 
-    Exits with 1 when something is wrong.
+    Changes nothing. Exits with 1 when something is wrong.
+
+    Examples:
+
+        llmscope doctor
+
+        llmscope doctor --target http://gpu-box:8000/v1 --model my-model --json
     """
     import json
 
     from llmscope.doctor import examine
 
-    loaded = _load(config, target=target, model=model, db=db, spool=spool, host=host, port=port)
+    loaded = _load(
+        config,
+        target=target,
+        model=model,
+        db=db,
+        spool=spool,
+        api=api,
+        host=host,
+        port=port,
+        insecure=insecure,
+    )
     checks = asyncio.run(examine(loaded))
     if as_json:
         typer.echo(json.dumps([check.document() for check in checks], indent=2))
@@ -315,7 +334,7 @@ def doctor(
         marks = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red")}
         for check in checks:
             mark, colour = marks[check.state]
-            line = Text.assemble((f"{mark} ", colour), (f"{check.what:<9}", "bold"), check.said)
+            line = Text.assemble((f"{mark} ", colour), (f"{check.what:<10}", "bold"), check.said)
             if check.remedy:
                 line.append(f"  → {check.remedy}")
             out.print(line, soft_wrap=True)
@@ -324,5 +343,13 @@ def doctor(
 
 
 def main() -> None:
-    """The entry point."""
-    cli()
+    """The entry point: runs a command, and says what was wrong with the line in one sentence."""
+    try:
+        code = cli(standalone_mode=False)
+    except TyperException as error:
+        if message := error.format_message().replace(": Input should be", ": it must be"):
+            _complain(f"{message[0].lower()}{message[1:].rstrip('.')}; see llmscope --help")
+        code = error.exit_code
+    except Abort:
+        code = 130
+    sys.exit(code or 0)

@@ -1,21 +1,26 @@
 """What is right, what is not, and what to do about it: the checks of `llmscope doctor`. Changes nothing."""
 
 import asyncio
+import contextlib
 import os
 import platform
 import socket
 import sqlite3
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import aiohttp
 
 from llmscope import __version__
 from llmscope.host import HostSampler
 from llmscope.probe import Reach, open_session, reachable
 from llmscope.settings import Settings, TargetSetting
 from llmscope.store import SCHEMA_VERSION
+
+UP_PORT = 8081  # where `llmscope up` listens when no port is set
+ANSWER_WITHIN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +38,21 @@ class Check:
 
 async def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a person would mend things."""
-    checks = [_version()]
+    port = settings.port or UP_PORT
     async with open_session() as http:
+        targets = [] if settings.demo else settings.targets
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        for target in settings.targets:
-            reach = await reachable(target.url, http, key)
-            checks += _target(target, reach)
-    checks += [
-        *_database(settings.db),
-        _folder("spool", settings.spool),
-        await asyncio.to_thread(_gpu),
-        await asyncio.to_thread(_port, settings.host, settings.port or 8081),
-        _dashboard(),
-    ]
-    return checks
+        reaches = await asyncio.gather(*(reachable(target.url, http, key) for target in targets))
+        return [
+            _version(),
+            *(check for found in zip(targets, reaches, strict=True) for check in _target(*found)),
+            *_database(settings.db),
+            _spool(settings.spool),
+            await asyncio.to_thread(_gpu),
+            await _port(settings.host, port, http),
+            *([await _api(settings.api, http)] if "api" in settings.model_fields_set else []),
+            _dashboard(),
+        ]
 
 
 def _version() -> Check:
@@ -61,7 +67,7 @@ def _target(target: TargetSetting, reach: Reach) -> Iterator[Check]:
             "target",
             "wrong",
             f"{target.url} does not answer ({reach.error})",
-            'start Ollama with "ollama serve", or name another server with --target',
+            'start Ollama with "ollama serve", or name another server with --target (--demo needs none)',
         )
         return
     kind = f"{reach.provider} {reach.version}" if reach.version else f"{reach.provider}"
@@ -91,20 +97,20 @@ def _folder(what: str, path: Path) -> Check:
 
 def _database(path: Path) -> Iterator[Check]:
     check = _folder("db", path)
-    yield Check("database", check.state, check.said, check.remedy)
+    yield replace(check, what="database")
     if not path.exists() or check.state == "wrong":
         return
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
+        with contextlib.closing(_opened(path)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             rows, failed = connection.execute("SELECT total(count), total(failed) FROM series").fetchone()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         yield Check(
-            "database", "wrong", f"{path} cannot be read ({error})", "restore it, or name another with --db"
+            "database",
+            "wrong",
+            f"{path} is not a database of LLMscope ({error})",
+            "restore it, or name another with --db",
         )
         return
     if sound != "ok":
@@ -122,32 +128,62 @@ def _database(path: Path) -> Iterator[Check]:
         )
 
 
+def _spool(path: Path) -> Check:
+    check = _folder("spool", path)
+    if not path.exists() or check.state == "wrong":
+        return check
+    try:
+        with contextlib.closing(_opened(path)) as connection:
+            (waiting,) = connection.execute("SELECT count(*) FROM waiting").fetchone()
+    except sqlite3.Error as error:
+        return Check(
+            "spool", "wrong", f"{path} is not a spool of LLMscope ({error})", "name another with --spool"
+        )
+    return replace(check, said=f"{check.said}, {waiting:,} observations wait to be delivered")
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
 def _gpu() -> Check:
     with HostSampler() as host:
         gpus = host.sample().gpus
     if not gpus:
-        return Check("gpu", "note", "none seen by this process; GPU numbers will be empty")
+        return Check("gpu", "note", "none seen by this process: its numbers will be empty, the rest works")
     return Check("gpu", "ok", ", ".join(f"{gpu.name or 'GPU'} {gpu.index}" for gpu in gpus))
 
 
-def _port(host: str, port: int) -> Check:
+async def _port(host: str, port: int, http: aiohttp.ClientSession) -> Check:
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, port))
-        return Check("port", "ok", f"{port} on {host} is free")
     except OSError as error:
-        if _is_llmscope(port):
-            return Check("port", "ok", f"LLMscope is running at http://{host}:{port}")
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if (version := await _llmscope_at(url, http)) is not None:
+            return Check("port", "ok", f"LLMscope {version} is running at {url}")
         return Check("port", "wrong", f"{port} on {host}: {error.strerror}", "pass another --port")
+    return Check("port", "ok", f"{port} on {host} is free")
 
 
-def _is_llmscope(port: int) -> bool:
+async def _api(url: str, http: aiohttp.ClientSession) -> Check:
+    if (version := await _llmscope_at(url, http)) is not None:
+        return Check("api", "ok", f"LLMscope {version} answers at {url}")
+    return Check(
+        "api", "wrong", f"no LLMscope answers at {url}", 'start it with "llmscope serve", or correct --api'
+    )
+
+
+async def _llmscope_at(url: str, http: aiohttp.ClientSession) -> str | None:
+    """The version of the LLMscope that answers there; None when nothing does, or something else."""
+    within = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/about", timeout=2) as answer:
-            return b'"learn_n"' in answer.read()
-    except OSError:
-        return False
+        async with http.get(f"{url}/api/about", timeout=within) as answer:
+            about = await answer.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    return str(about["version"]) if isinstance(about, dict) and "learn_n" in about else None
 
 
 def _dashboard() -> Check:

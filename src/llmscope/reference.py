@@ -4,64 +4,98 @@
 """
 
 import json
-import os
+import re
 import sys
 from pathlib import Path
 
-from pydantic import AliasChoices
 from typer.testing import CliRunner
 
 from llmscope.api import openapi
 from llmscope.cli import cli
-from llmscope.settings import Settings
+from llmscope.settings import Settings, flag_of, variables_of
 
 COMMANDS = ("up", "serve", "monitor", "simulate", "doctor")
+WITHOUT_FLAG = ("api_key", "watched")
 MADE = "<!-- Made by `python -m llmscope.reference`; do not edit. -->\n"
+COLOUR = re.compile("\x1b\\[[0-9;]*m")  # Typer writes it into pipes too where it thinks that it runs in a CI
+TARGETS = """
+A wrong value stops the start with one sentence that names the flag, variable or key (exit code 2); so does an
+unknown key in the file. An `LLMSCOPE_` variable that no setting reads is only pointed out. An empty variable counts
+as not set.
+
+## Targets
+
+What to watch comes from the first of these that names an address:
+
+1. `--target`, repeated for several, each with the `--model` at the same place;
+2. `LLMSCOPE_TARGETS`, a JSON list such as `[{"url": "http://a:11434", "model": "llama3"}]`;
+3. `OLLAMA_BASE_URL`, else `OLLAMA_HOST`, in all the forms that Ollama takes (`gpu-box`, `gpu-box:9000`, `0.0.0.0`);
+4. `targets` in `llmscope.toml`;
+5. `http://localhost:11434`.
+
+A single address takes its model from `--model`, else `OLLAMA_MODEL`, else the file, else it is the loaded one, else
+the first that the server lists. An address that ends in `/v1` is OpenAI-compatible; of others the server is asked.
+When none of 1 to 4 says anything, no model is named, and no Ollama answers, `llmscope up` watches the simulator and
+says so.
+
+## llmscope.toml
+
+```toml
+interval = "2s"
+
+[[targets]]
+url = "http://localhost:11434"
+model = "llama3.1:8b"
+
+[[targets]]
+url = "http://gpu-box:8000/v1"
+model = "qwen2.5"
+provider = "openai"   # "auto" (the default) finds it out
+```
+"""
 
 
 def settings_page() -> str:
-    """Every setting with its environment variables and default, as Markdown."""
+    """Every setting with its flag, variables and default, as Markdown."""
     lines = [
         MADE,
         "# Settings\n",
-        "Flags win over environment variables, these over `llmscope.toml` in the working directory (or the file "
-        "that `--config` or `LLMSCOPE_CONFIG` names), that over the default.\n",
-        "| setting (llmscope.toml) | environment | default | meaning |",
-        "|---|---|---|---|",
+        "Flags win over environment variables, these over `llmscope.toml` in the working directory (or the file that\n"
+        "`--config` or `LLMSCOPE_CONFIG` names), that over the default.\n",
+        "| in llmscope.toml | flag | environment | default | meaning |",
+        "|---|---|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
-        if field.exclude:
-            continue
-        alias = field.validation_alias
-        names = [f"LLMSCOPE_{name.upper()}"]
-        if isinstance(alias, AliasChoices):
-            names = [str(choice) for choice in alias.choices if str(choice).isupper()]
-        default = "" if field.default_factory or field.default is None else _shown(field.default)
-        variables = ", ".join(f"`{variable}`" for variable in names)
-        lines.append(f"| `{name}` | {variables} | {default} | {field.description} |")
-    lines += [
-        "",
-        "The target has names of its own: `OLLAMA_HOST` (or `OLLAMA_BASE_URL`) is its address, `OLLAMA_MODEL` its "
-        "model. In `llmscope.toml`:\n",
-        '```toml\ninterval = "2s"\n\n[[targets]]\nurl = "http://localhost:11434"\nmodel = "llama3.1:8b"\n\n'
-        '[[targets]]\nurl = "http://gpu-box:8000/v1"\nmodel = "qwen2.5"\n```\n',
-    ]
-    return "\n".join(lines)
+        flags = ["--target", "--model"] if name == "targets" else [flag_of(name)]
+        cells = (
+            _code([name]),
+            "" if name in WITHOUT_FLAG else _code(flags),
+            _code(variables_of(name)),
+            "" if field.default_factory or field.default is None else _code([_shown(field.default)]),
+            field.description,
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n" + TARGETS
+
+
+def _code(texts: list[str]) -> str:
+    return ", ".join(f"`{text}`" for text in texts)
 
 
 def _shown(value: object) -> str:
+    """A default as it is written in a variable or in the file."""
     if isinstance(value, tuple):
-        return f"`{','.join(map(str, value))}`"
-    return f"`{value}`"
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def commands_page() -> str:
     """`--help` of every command, as Markdown."""
-    runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "LLMSCOPE_CONFIG": None})
     parts = [MADE, "# Commands\n"]
     for command in ("", *COMMANDS):
         words = [command, "--help"] if command else ["--help"]
-        shown = runner.invoke(cli, words, prog_name="llmscope").output
+        shown = COLOUR.sub("", runner.invoke(cli, words, prog_name="llmscope").output)
         text = "\n".join(line.rstrip() for line in shown.strip("\n").splitlines())
         parts.append(f"## `{('llmscope ' + command).strip()}`\n")
         parts.append(f"```text\n{text}\n```\n")
@@ -87,5 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ["COLUMNS"] = "100"
     main()

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -301,11 +302,12 @@ def _named_targets(urls: Sequence[str], models: Sequence[str], stored: Any, path
         )
     env_model = os.environ.get("OLLAMA_MODEL") or None
     if urls:
-        named = [*models] or [env_model] * (len(urls) == 1)
-        padded = [*named, *[None] * (len(urls) - len(named))]
-        return [{"url": u, "model": m} for u, m in zip(urls, padded, strict=True)], "--target"
+        named: list[str | None] = [*models]
+        pairs = zip_longest(urls, named or [env_model if len(urls) == 1 else None])
+        return [{"url": url, "model": model} for url, model in pairs], "--target"
     if os.environ.get("LLMSCOPE_TARGETS"):
-        return _several("LLMSCOPE_TARGETS", models)
+        _refuse(models, "LLMSCOPE_TARGETS")
+        return None
     model = models[0] if models else env_model
     for variable in ("OLLAMA_BASE_URL", "OLLAMA_HOST"):
         if url := os.environ.get(variable):
@@ -316,10 +318,11 @@ def _named_targets(urls: Sequence[str], models: Sequence[str], stored: Any, path
         return [{"model": model}], "--model" if models else "OLLAMA_MODEL"
     if isinstance(stored, list) and len(stored) == 1 and isinstance(stored[0], dict):
         return [{**stored[0], "model": model}], f"targets in {path}"
-    return _several(str(path), models)
+    _refuse(models, str(path))
+    return None
 
 
-def _several(where: str, models: Sequence[str]) -> None:
+def _refuse(models: Sequence[str], where: str) -> None:
     if models:
         raise WrongSetting(f"--model needs a --target beside it, because {where} names the targets")
 
@@ -404,11 +407,14 @@ def _sentence(error: ValidationError, wrote: Mapping[str, str], path: Path) -> s
     inner = [str(part) for part in first["loc"][1:] if not isinstance(part, int)]
     if first["type"] == "extra_forbidden" and inner:
         return f"{shown} has a key {inner[-1]!r} that no target has{_perhaps(inner[-1], TargetSetting.model_fields)}"
-    message = re.sub(r"^(Input|String|Value|Tuple|List|URL) should ", "must ", message)
+    message = PLAIN.get(first["type"]) or re.sub(r"^\w+ should ", "must ", message)
     if inner and name == "targets" and shown.startswith(("targets", "LLMSCOPE_TARGETS")):
         shown = f"{inner[-1]} of {shown}"
     seen = "" if name == "api_key" else f" (it is {first['input']!r})"
     return f"{shown} {message[0].lower()}{message[1:]}{seen}"
+
+
+PLAIN = {"int_parsing": "must be a whole number", "bool_parsing": "must be true or false"}
 
 
 def _field_of(place: str) -> str:

@@ -18,7 +18,7 @@ import { admitted, emptyState, mostRecent, reduce, searchOf, viewOf, type Hours,
 import { useTheme } from "./theme";
 
 const LOOK_FOR_SERIES_MS = 5000;
-const REFRESH_NUMBERS_MS = 15_000;
+const REFRESH_NUMBERS_MS = 5_000;
 const SPEAK_EVERY_MS = 30_000;
 
 export function App(): React.JSX.Element {

@@ -364,7 +364,7 @@ function options(
     ],
     bands: [{ series: [4, 3], fill: colour("data-raw") }],
     axes: [
-      { stroke: ink, font, grid: { show: false }, ticks: { stroke: grid, size: 4 }, space: 74, values: clockTicks },
+      { stroke: ink, font, grid: { show: false }, ticks: { stroke: grid, size: 4 }, size: 30, space: 74, values: clockTicks },
       {
         stroke: ink,
         font,

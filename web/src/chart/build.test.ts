@@ -1,0 +1,87 @@
+import { expect, test } from "vitest";
+import type { LimitsVersionOut, ViolationOut } from "../api/schema";
+import { distance, limitsAt, markers, movingAverage, stretches, summarise, verticalRange, zoneOf } from "./build";
+
+const limits = (from: number, centre = 100): LimitsVersionOut => ({
+  from: new Date(from * 1000).toISOString(),
+  state: "frozen",
+  centre,
+  sigma: 10,
+  ucl: centre + 30,
+  lcl: centre - 30,
+  zones: [-3, -2, -1, 0, 1, 2, 3].map((k) => centre + 10 * k),
+  n: 150,
+});
+
+test("limits step where a version begins and never before the first", () => {
+  const versions = [limits(100), limits(200, 50)];
+
+  expect(stretches(versions, 0, 300).map((s) => [s.from, s.to, s.limits.centre])).toEqual([
+    [100, 200, 100],
+    [200, 300, 50],
+  ]);
+  expect(limitsAt(versions, 99)).toBeNull();
+  expect(limitsAt(versions, 200)?.centre).toBe(50);
+});
+
+test("distance is read off the lines, on either scale", () => {
+  expect(distance(130, limits(0), "linear")).toBeCloseTo(3);
+  const log = { ...limits(0), ucl: 100 * Math.E ** 0.3, lcl: 100 * Math.E ** -0.3 };
+  expect(distance(100 * Math.E ** -0.2, log, "log")).toBeCloseTo(-2);
+  expect([0.5, -1.5, 2.5, 3.5].map(zoneOf)).toEqual(["C", "B", "A", "beyond the limit"]);
+});
+
+test("a summary keeps the extremes and every point counts", () => {
+  const n = 43_200;
+  const times = Float64Array.from({ length: n }, (_, i) => i * 2);
+  const values = Float64Array.from({ length: n }, (_, i) => 1 + (i % 7) / 100);
+  values[12_345] = 99;
+  values[20_000] = NaN;
+  const summary = summarise(times, values, 0, 2 * (n - 1));
+
+  expect(Math.max(...summary.high.map((v) => v ?? 0))).toBe(99);
+  expect(Math.min(...summary.low.map((v) => v ?? 9))).toBe(1);
+  expect(summary.middle.every((v) => v !== null && v < 2)).toBe(true);
+});
+
+test("an empty stretch is a gap in the summary", () => {
+  const summary = summarise(Float64Array.of(0, 1, 99, 100), Float64Array.of(1, 1, 2, 2), 0, 100);
+
+  expect(summary.middle[240]).toBeNull();
+  expect(summary.middle.at(-1)).toBe(2);
+});
+
+test("the moving average holds an outlier at the limit and breaks where limits step", () => {
+  const times = Float64Array.from({ length: 200 }, (_, i) => i);
+  const values = Float64Array.from({ length: 200 }, (_, i) => (i < 100 ? 100 : 50));
+  values[50] = 10_000;
+  const average = movingAverage(times, values, [limits(0), limits(100, 50)]);
+
+  expect(average[50]).toBeCloseTo(100 + 30 / 31);
+  expect(average[99]).toBe(100);
+  expect(average[100]).toBe(50);
+});
+
+test("fit limits does not let one point flatten the day, fit all shows it", () => {
+  const shown = stretches([limits(0)], 0, 10);
+  const values = Float64Array.of(90, 5000, NaN);
+
+  expect(verticalRange(values, shown, "limits")).toEqual([58, 156]);
+  expect(verticalRange(values, shown, "all")[1]).toBeGreaterThan(5000);
+});
+
+test("a marker stands at its worst point, and only when that is in view", () => {
+  const violation = {
+    id: 1,
+    peak_id: 12,
+    peak_value: 5,
+    pattern_start: new Date(4000).toISOString(),
+    first_signal: new Date(9000).toISOString(),
+    last_signal: new Date(9000).toISOString(),
+  } as ViolationOut;
+  const ids = Float64Array.of(11, 12);
+  const times = Float64Array.of(8, 10);
+
+  expect(markers([violation], ids, times, 0, 100)).toMatchObject([{ time: 10, value: 5, start: 4, end: 9 }]);
+  expect(markers([violation], ids, times, 50, 100)).toEqual([]);
+});

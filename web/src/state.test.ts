@@ -1,0 +1,71 @@
+import { expect, test } from "vitest";
+import type { LiveObservationOut, SeriesOut, StatusOut, ViolationOut } from "./api/schema";
+import { admitted, emptyState, mostRecent, reduce, searchOf, upsert, viewOf, type State } from "./state";
+
+const violation = (id: number, more: Partial<ViolationOut> = {}): ViolationOut =>
+  ({ id, rule: "R1", severity: "critical", first_signal: `2026-01-01T00:00:${10 + id}Z`, ...more }) as ViolationOut;
+const series = (model: string, more: Partial<SeriesOut> = {}): SeriesOut =>
+  ({
+    provider: "ollama",
+    model,
+    server: "",
+    source: "probe",
+    metric: "latency",
+    last: "2026-01-01T00:00:00Z",
+    status: { state: "live" },
+    ...more,
+  }) as SeriesOut;
+
+test("a violation that grows replaces itself; the newest is first", () => {
+  const held = [violation(2), violation(1)];
+
+  expect(upsert(held, violation(1, { count: 5 })).map((v) => [v.id, v.count])).toEqual([[2, undefined], [1, 5]]);
+  expect(upsert(held, violation(3)).map((v) => v.id)).toEqual([3, 2, 1]);
+});
+
+test("filters by rule are any of the pressed, and the severity comes on top", () => {
+  const state = {
+    ...emptyState(viewOf("?rules=R1,R3&severity=warning")),
+    violations: [violation(3, { rule: "R3", severity: "warning" }), violation(2), violation(1, { rule: "R2", severity: "warning" })],
+  };
+
+  expect(admitted(state).map((v) => v.id)).toEqual([3]);
+});
+
+test("a link shows the same view", () => {
+  const search = "?provider=ollama&model=llama3&server=a%3A1&hours=24&rules=R1&severity=critical&violation=7";
+
+  expect(searchOf(viewOf(search))).toBe(search);
+  expect(searchOf(viewOf(""))).toBe("");
+  expect(viewOf("?hours=17&violation=x&severity=odd")).toMatchObject({ hours: 1, open: null, severity: "all" });
+});
+
+test("a real and live series is shown before a simulated or a stale one", () => {
+  const simulated = series("sim", { source: "simulator", last: "2026-01-02T00:00:00Z" });
+  const stale = series("old", { last: "2026-01-03T00:00:00Z", status: { state: "stale" } as StatusOut });
+
+  expect(mostRecent([simulated, stale, series("real")])?.model).toBe("real");
+  expect(mostRecent([stale, simulated])?.model).toBe("sim");
+  expect(mostRecent([])).toBeNull();
+});
+
+test("a failed probe turns the status at once, and a good one back", () => {
+  const status = { state: "live", learned: 150, learn_n: 150, interval_s: 2, failed_in_row: 0 } as StatusOut;
+  const failed = { ok: false, error_kind: "refused", error: "no", timestamp: "t" } as LiveObservationOut;
+  const good = { ok: true, timestamp: "u" } as LiveObservationOut;
+  let state: State = { ...emptyState(viewOf("")), status };
+
+  state = reduce(reduce(state, { type: "observation", observation: failed }), { type: "observation", observation: failed });
+  expect(state.status).toMatchObject({ state: "failing", failed_in_row: 2, error_kind: "refused", since: "t" });
+  state = reduce(state, { type: "observation", observation: good });
+  expect(state.status).toMatchObject({ state: "live", failed_in_row: 0, error_kind: null });
+});
+
+test("points that come while paused are counted", () => {
+  const good = { ok: true, timestamp: "u" } as LiveObservationOut;
+  let state = reduce(emptyState(viewOf("")), { type: "pause", paused: true });
+  state = reduce(state, { type: "observation", observation: good });
+
+  expect(state.missed).toBe(1);
+  expect(reduce(state, { type: "pause", paused: false }).missed).toBe(0);
+});
