@@ -91,7 +91,7 @@ def _shown(value: object) -> str:
 
 def commands_page() -> str:
     """`--help` of every command, as Markdown."""
-    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "LLMSCOPE_CONFIG": None})
+    runner = CliRunner(env={"COLUMNS": "100", "TERM": "xterm", "LLMSCOPE_CONFIG": None})
     parts = [MADE, "# Commands\n"]
     for command in ("", *COMMANDS):
         words = [command, "--help"] if command else ["--help"]

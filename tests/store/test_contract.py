@@ -111,32 +111,31 @@ async def test_neighbours_are_of_the_same_series_in_order(
 
 async def test_a_row_takes_at_most_80_bytes(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a.db")
-    store.series_for(KEY)
-    rows = []
     start = wall_us() - 20_000 * 2_000_000
-    for i in range(20_000):
-        rows.append(
-            row(
-                store,
-                2050.513 + i % 997,
-                start + i * 2_000_000 + i % 1009,
-                ttft_ms=161.3 + i % 31,
-                connect_ms=0.412,
-                gap_mean_ms=45.2 + i % 7,
-                gap_max_ms=92.8 + i % 11,
-                total_duration_ms=2049.1 + i % 997,
-                load_duration_ms=11.2,
-                prompt_eval_duration_ms=100.3 + i % 13,
-                eval_duration_ms=1900.9 + i % 997,
-                prompt_eval_count=26,
-                eval_count=42,
-                cpu_percent=35.2,
-                memory_percent=45.6,
-                gpu_percent=78.5,
-                gpu_memory_percent=62.3,
-                host="llm_host",
-            )
+
+    def typical(i: int) -> Row:
+        return row(
+            store,
+            2050.513 + i % 997,
+            start + i * 2_000_000 + i % 1009,
+            ttft_ms=161.3 + i % 31,
+            connect_ms=0.412,
+            gap_mean_ms=45.2 + i % 7,
+            gap_max_ms=92.8 + i % 11,
+            total_duration_ms=2049.1 + i % 997,
+            load_duration_ms=11.2,
+            prompt_eval_duration_ms=100.3 + i % 13,
+            eval_duration_ms=1900.9 + i % 997,
+            prompt_eval_count=26,
+            eval_count=42,
+            cpu_percent=35.2,
+            memory_percent=45.6,
+            gpu_percent=78.5,
+            gpu_memory_percent=62.3,
+            host="llm_host",
         )
+
+    rows = [typical(i) for i in range(20_000)]
     await append(store, rows)
     store.close()
 

@@ -102,6 +102,16 @@ export function App(): React.JSX.Element {
               <span className="sub">
                 {summarised ? "Median, with lowest and highest of each stretch" : "Every sample, with the moving average in bold"}
               </span>
+              {state.spc && state.spc.state !== "frozen" && !state.loading && (
+                <span className="learning">
+                  {state.spc.centre === null ? "Learning: no limits yet" : "Provisional limits"}
+                  <progress
+                    max={state.spc.learn_n}
+                    value={state.status?.learned ?? state.spc.learned_n}
+                    aria-label="Samples of the baseline"
+                  />
+                </span>
+              )}
               <div className="right">
                 {zoomed && (
                   <button type="button" className="btn" onClick={() => setUnzoom(unzoom + 1)}>
@@ -146,20 +156,6 @@ export function App(): React.JSX.Element {
                   resetZoom={unzoom}
                 />
                 {state.error && <div className="over problem">{state.error}</div>}
-                {state.spc && state.spc.state !== "frozen" && !state.loading && (
-                  <div className="learning">
-                    <span>
-                      {state.spc.centre === null
-                        ? "Learning: no limits yet"
-                        : "Provisional limits, while the baseline is learnt"}
-                    </span>
-                    <progress
-                      max={state.spc.learn_n}
-                      value={state.status?.learned ?? state.spc.learned_n}
-                      aria-label="Samples of the baseline"
-                    />
-                  </div>
-                )}
               </>
             )}
           </section>

@@ -347,7 +347,7 @@ function options(
   return {
     width: element.clientWidth,
     height: element.clientHeight,
-    padding: [28, narrow ? 62 : 82, 4, 0],
+    padding: [28, narrow ? 76 : 84, 4, 0],
     legend: { show: false },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
     cursor: {

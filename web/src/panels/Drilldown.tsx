@@ -138,6 +138,7 @@ function Details(props: {
         <ContextChart context={context} />
         <h3>Where the time went</h3>
         {point && <TimeSpent point={point} context={context} />}
+        <SystemAround points={points} index={index} />
         <Acknowledge violation={violation} onChanged={props.onChanged} reload={props.reload} />
       </div>
       <div className="column">
@@ -158,13 +159,12 @@ function Details(props: {
           <dt>Mean of last 60</dt>
           <dd>{show(violation.mean)}</dd>
           <dt>Std dev of last 60</dt>
-          <dd>{show(violation.std, 1)}</dd>
+          <dd>{show(violation.std)}</dd>
           <dt>Samples that signalled</dt>
           <dd>{violation.count}</dd>
         </dl>
         {point && <Telemetry point={point} prompt={context.prompt_text} />}
       </div>
-      <SystemAround points={points} index={index} />
     </>
   );
 }

@@ -1,6 +1,6 @@
 // What is watched, how it stands, and the numbers of the window and of the host.
 
-import { useEffect, useState } from "react";
+import { useEffect, useId, useState } from "react";
 import { sameSeries, type SeriesName } from "../api/client";
 import { decimalsFor, formatClock, formatDuration, formatNumber, formatPercent } from "../format";
 import { metricText } from "../rules";
@@ -193,14 +193,15 @@ function StatusCard(props: { state: State; onRetry: () => void }): React.JSX.Ele
 }
 
 export function WindowPanel(props: { state: State }): React.JSX.Element {
+  const title = useId();
   const { spc, view, violations } = props.state;
   const { unit } = metricText(view.metric);
   const decimals = decimalsFor(spc?.mean);
   const show = (value: number | null | undefined, more = 0): string =>
     value === null || value === undefined ? "—" : `${formatNumber(value, decimals + more)} ${unit}`;
   return (
-    <section className="panel" aria-labelledby="window-title">
-      <h2 id="window-title">
+    <section className="panel" aria-labelledby={title}>
+      <h2 id={title}>
         In this window <span>{spc ? `${spc.n.toLocaleString()} samples` : ""}</span>
       </h2>
       <dl className="kv" data-testid="window">
@@ -225,11 +226,12 @@ const METERS = [
 ] as const;
 
 export function SystemPanel(props: { state: State }): React.JSX.Element {
+  const title = useId();
   const { system } = props.state;
   const newest = system.at(-1);
   return (
-    <section className="panel" aria-labelledby="system-title">
-      <h2 id="system-title">
+    <section className="panel" aria-labelledby={title}>
+      <h2 id={title}>
         System <span title={newest?.host ?? ""}>last 5 min</span>
       </h2>
       <div className="sys">
@@ -264,11 +266,12 @@ export function SystemPanel(props: { state: State }): React.JSX.Element {
 }
 
 export function BaselinePanel(props: { state: State }): React.JSX.Element {
+  const title = useId();
   const { spc } = props.state;
   const words = { none: "none", learning: "learning", provisional: "provisional", frozen: "frozen" };
   return (
-    <section className="panel" aria-labelledby="baseline-title">
-      <h2 id="baseline-title">
+    <section className="panel" aria-labelledby={title}>
+      <h2 id={title}>
         Baseline <span>{spc ? words[spc.state] : ""}</span>
       </h2>
       <dl className="kv">

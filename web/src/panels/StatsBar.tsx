@@ -56,7 +56,7 @@ export function StatsBar(props: { state: State; value: number | null }): React.J
         {after || (provisional ? `Provisional, from ${current?.n ?? ""} samples` : `From ${current?.n ?? ""} samples`)}
       </Tile>
       <Tile name="Sigma" value={spc?.sigma} unit={unit} decimals={decimals + 1}>
-        {after || "A sixth of the limits' distance"}
+        {after || "(UCL − LCL) / 6"}
       </Tile>
       <Tile name="UCL" swatch="dashed" colour="--ucl" value={spc?.ucl} unit={unit} decimals={decimals}>
         {after || "Centre line + 3σ"}

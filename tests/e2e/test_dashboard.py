@@ -1,0 +1,287 @@
+"""What a person does with the page, in a real browser."""
+
+import csv
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, expect
+from tests.e2e.conftest import App, Visit, history, observation, wait_for
+
+PICTURES = Path(__file__).parents[2] / "docs" / "img"
+
+
+def opened(app: App, visit: Visit, path: str = "/", count: int = 1) -> None:
+    visit.page.goto(app.url + path)
+    wait_for(lambda: visit.facts()["count"] >= count)
+
+
+def test_a_point_appears_live_without_a_reload(app: App, visit: Visit) -> None:
+    app.post(history())
+    opened(app, visit)
+    before = visit.facts()
+    app.post(observation(1500.0))
+    wait_for(lambda: visit.facts()["count"] == before["count"] + 1)
+
+    expect(visit.page.get_by_test_id("latest")).to_contain_text("1.50")
+    expect(visit.page.get_by_test_id("status")).to_contain_text("Live")
+    assert visit.said == []
+
+
+def test_the_page_says_what_the_api_says(app: App, visit: Visit) -> None:
+    app.post(history())
+    opened(app, visit)
+    window = app.get("/api/stats/spc?hours=1")
+    log = app.get("/api/violations?hours=1&metric=latency")
+    page = visit.page
+
+    expect(page.locator("tbody tr[data-violation]")).to_have_count(len(log["violations"]))
+    expect(page.get_by_test_id("window").first).to_contain_text(f"{window['spc']['mean']:.2f} s")
+    expect(page.locator(".bar")).to_contain_text(f"{window['spc']['ucl']:.2f}")
+    expect(page.locator(".bar")).to_contain_text(f"{window['spc']['lcl']:.2f}")
+    assert {m["id"] for m in visit.facts()["markers"]} == {v["id"] for v in log["violations"]}
+
+
+def test_a_violation_opens_in_full_and_escape_gives_the_focus_back(app: App, visit: Visit) -> None:
+    app.post(history())
+    opened(app, visit)
+    page = visit.page
+    log = app.get("/api/violations?hours=1&metric=latency&rule=R1")["violations"]
+    worst = max(log, key=lambda v: float(v["peak_z"]))
+    row = page.locator(f'tr[data-violation="{worst["id"]}"] .row-link')
+    row.click()
+
+    dialog = page.locator("dialog[open]")
+    expect(dialog.get_by_role("heading", level=2)).to_contain_text("R1 Beyond 3σ")
+    expect(dialog).to_contain_text("excess is model load")
+    expect(dialog.get_by_test_id("telemetry")).to_contain_text("load_duration_ms3020")
+    expect(dialog).to_contain_text("Write one sentence about the ocean.")
+    expect(dialog).to_contain_text("10 samples before and 10 after")
+    assert f"violation={worst['id']}" in page.url
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    expect(row).to_be_focused()
+    assert "violation=" not in page.url
+    assert visit.said == []
+
+
+def test_a_violation_is_acknowledged_and_the_log_shows_who(app: App, visit: Visit) -> None:
+    app.post(history())
+    opened(app, visit)
+    page = visit.page
+    page.locator(".row-link").first.click()
+    page.get_by_placeholder("Your name").fill("ann")
+    page.get_by_placeholder("What it was (optional)").fill("backup job")
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.locator("dialog")).to_contain_text("ann")
+    expect(page.locator("dialog")).to_contain_text("backup job")
+    page.keyboard.press("Escape")
+
+    expect(page.locator("tbody tr").first).to_contain_text("ann")
+    assert app.get("/api/violations?acknowledged=true")["violations"][0]["note"] == "backup job"
+
+
+def test_filters_choose_rows_markers_and_the_csv(app: App, visit: Visit, tmp_path: Path) -> None:
+    app.post(history())
+    opened(app, visit)
+    page = visit.page
+    page.locator(".chip", has_text="R1").click()
+    wanted = app.get("/api/violations?hours=1&metric=latency&rule=R1")["violations"]
+    expect(page.locator("tbody tr[data-violation]")).to_have_count(len(wanted))
+    wait_for(lambda: {m["rule"] for m in visit.facts()["markers"]} == {"R1"})
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export CSV").click()
+    path = tmp_path / "log.csv"
+    download.value.save_as(path)
+
+    with path.open(newline="") as file:
+        assert [int(row["id"]) for row in csv.DictReader(file)] == [v["id"] for v in wanted]
+    page.reload()
+    expect(page.locator("tbody tr[data-violation]")).to_have_count(len(wanted))
+
+
+def test_models_windows_and_measures_can_be_changed(app: App, visit: Visit) -> None:
+    app.post([row | {"model": "qwen2.5:7b"} for row in history(10, until_s=30)])
+    app.post(history(180))
+    opened(app, visit)
+    page = visit.page
+    first = visit.facts()["count"]
+    page.get_by_role("button", name="6h").click()
+    wait_for(lambda: visit.facts()["count"] > first)
+    expect(page.locator(".chart .sub")).to_contain_text("lowest and highest")
+    page.get_by_label("Model").select_option(label="qwen2.5:7b")
+    wait_for(lambda: 0 < visit.facts()["count"] < 300)
+    page.get_by_label("Measure").select_option(label="Time to first token")
+
+    expect(page.locator("#chart-title")).to_have_text("Time to first token")
+    assert "model=qwen2.5" in page.url
+    assert visit.said == []
+
+
+def test_with_the_stream_cut_it_says_so_and_catches_up_without_a_gap(app: App, visit: Visit) -> None:
+    app.post(history(20))
+    opened(app, visit)
+    page = visit.page
+    before = visit.facts()["count"]
+    app.stop(signal.SIGKILL)
+    expect(page.get_by_test_id("status")).to_contain_text("Disconnected", timeout=10_000)
+    expect(page.get_by_test_id("status")).to_contain_text("Retrying")
+    app.start()
+    app.post([observation(1600.0 + i, 3 - i) for i in range(3)])
+    expect(page.get_by_test_id("status")).to_contain_text("Live", timeout=20_000)
+    wait_for(lambda: visit.facts()["count"] == before + 3)
+    app.post(observation(1650.0))
+
+    wait_for(lambda: visit.facts()["count"] == before + 4)
+
+
+def test_only_the_stream_cut_falls_back_to_polling(app: App, visit: Visit) -> None:
+    app.post(history(20))
+    visit.page.route("**/api/stream*", lambda route: route.abort())
+    opened(app, visit)
+    before = visit.facts()["count"]
+    expect(visit.page.get_by_test_id("status")).to_contain_text("Disconnected")
+    app.post(observation(1650.0))
+
+    wait_for(lambda: visit.facts()["count"] == before + 1)
+
+
+def test_failed_probes_are_marked_and_the_status_says_why(app: App, visit: Visit) -> None:
+    app.post(history(20))
+    opened(app, visit)
+    failed = {
+        "provider": "ollama",
+        "model": "llama3.1:8b",
+        "server": "localhost:11434",
+        "ok": False,
+        "error_kind": "refused",
+        "error": "connection refused",
+    }
+    app.post(failed)
+
+    expect(visit.page.get_by_test_id("status")).to_contain_text("Probes fail: refused")
+    expect(visit.page.get_by_test_id("latest")).to_have_text("refused")
+
+
+def test_an_empty_server_says_what_to_do(app: App, visit: Visit) -> None:
+    visit.page.goto(app.url)
+
+    expect(visit.page.locator(".over")).to_contain_text("llmscope up --target http://localhost:11434")
+    expect(visit.page.get_by_test_id("status")).to_contain_text("Waiting for data")
+    app.post(observation(1500.0))
+    wait_for(lambda: visit.facts()["count"] == 1)
+
+
+def test_the_chart_is_read_by_keyboard(app: App, visit: Visit) -> None:
+    app.post(history())
+    opened(app, visit)
+    page = visit.page
+    chart = page.get_by_role("group", name=re.compile("Control chart of"))
+    chart.focus()
+    page.keyboard.press("p")
+    expect(page.locator(".tip")).to_contain_text("From centre line")
+    expect(page.locator(".plot [role=status]")).to_contain_text("σ")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("dialog[open]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.locator("dialog[open]")).to_contain_text("Keyboard shortcuts")
+
+
+def test_paused_it_holds_still_and_loses_nothing(app: App, visit: Visit) -> None:
+    app.post(history(20))
+    opened(app, visit)
+    page = visit.page
+    page.get_by_role("button", name="Pause").click()
+    held = visit.facts()["lastId"]
+    app.post([observation(1600.0), observation(1601.0)])
+    expect(page.get_by_role("button", name=re.compile("Resume"))).to_contain_text("2 new")
+    assert visit.facts()["lastId"] == held
+    page.get_by_role("button", name=re.compile("Resume")).click()
+
+    wait_for(lambda: visit.facts()["lastId"] == held + 2)
+
+
+def test_dragging_zooms_and_a_double_click_goes_back(app: App, visit: Visit) -> None:
+    app.post(history())
+    opened(app, visit)
+    page = visit.page
+    box = page.locator(".u-over").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 500, box["y"] + 70, steps=6)
+    page.mouse.up()
+    expect(page.get_by_role("button", name="Whole window")).to_be_visible()
+    page.mouse.dblclick(box["x"] + 300, box["y"] + 60)
+
+    expect(page.get_by_role("button", name="Whole window")).to_have_count(0)
+
+
+def test_the_theme_follows_the_system_and_can_be_chosen(app: App, visit: Visit) -> None:
+    app.post(history(5))
+    visit.page.emulate_media(color_scheme="dark")
+    opened(app, visit)
+    root = visit.page.locator("html")
+    expect(root).to_have_attribute("data-theme", "dark")
+    visit.page.get_by_role("button", name=re.compile("Theme")).click()
+    expect(root).to_have_attribute("data-theme", "light")
+    visit.page.reload()
+
+    expect(root).to_have_attribute("data-theme", "light")
+
+
+def test_up_without_an_ollama_simulates_and_says_so(tmp_path: Path, visit: Visit) -> None:
+    app = App(tmp_path / "app", ["up", "--interval", "200ms", "--demo"])
+    app.start()
+    try:
+        opened(app, visit, count=25)
+        expect(visit.page.get_by_test_id("banner")).to_contain_text("Simulated server")
+        expect(visit.page.get_by_test_id("state")).to_contain_text("provisional")
+        expect(visit.page.get_by_label("Model")).to_contain_text("llama3.2:1b")
+        assert visit.said == []
+    finally:
+        app.stop()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_it_is_accessible_and_fits_and_is_pictured(
+    app: App, browser: Browser, theme: str, width: int, height: int
+) -> None:
+    app.post(history(58))
+    context: Any = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+    )
+    visit = Visit(context.new_page())
+    opened(app, visit)
+    page = visit.page
+    page.wait_for_selector("tbody tr")
+    wide = "" if width > 500 else "-phone"
+
+    def check(name: str, full: bool) -> None:
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.screenshot(path=PICTURES / f"{name}{wide}-{theme}.png", full_page=full)
+
+    check("dashboard", full=width < 500)
+    worst = max(
+        app.get("/api/violations?hours=1&metric=latency&rule=R1")["violations"], key=lambda v: v["peak_z"]
+    )
+    page.locator(f'tr[data-violation="{worst["id"]}"] .row-link').click()
+    page.wait_for_selector(".finding")
+    check("violation", full=False)
+    context.close()
+
+
+def test_the_accessibility_check_can_fail(app: App, visit: Visit) -> None:
+    app.post(history(5))
+    opened(app, visit)
+    visit.page.add_style_tag(content=".lab { color: #ccc !important }")
+
+    assert Axe().run(visit.page).violations_count > 0
