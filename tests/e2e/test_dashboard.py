@@ -4,7 +4,7 @@ import csv
 import re
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -251,10 +251,10 @@ def test_up_without_an_ollama_simulates_and_says_so(tmp_path: Path, visit: Visit
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
 def test_it_is_accessible_and_fits_and_is_pictured(
-    app: App, browser: Browser, theme: str, width: int, height: int
+    app: App, browser: Browser, theme: Literal["light", "dark"], width: int, height: int
 ) -> None:
     app.post(history(58))
-    context: Any = browser.new_context(
+    context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
     )
     visit = Visit(context.new_page())

@@ -18,6 +18,7 @@ from llmscope.spc.rules import RULES
 
 GAP_INTERVALS = 3  # a longer silence restarts the rules
 RECENT_N = 60  # judged values whose mean and standard deviation are frozen into an episode
+ON_THE_LINE = 1e-9  # sigma; closer than rounding can tell on which side of the centre line a value lies
 HISTORY_N = 16  # recent points whose id and time are kept, to say where a pattern began
 
 
@@ -90,6 +91,8 @@ class ControlChart:
             if self._last_us is not None and time_us - self._last_us > GAP_INTERVALS * baseline.interval_us:
                 self._restart(events)
             z = (x - baseline.centre) / baseline.sigma
+            if -ON_THE_LINE < z < ON_THE_LINE:
+                z = 0.0
             self._history.append((row_id, time_us))
             for rule in self._rules:
                 side = rule.update(z)

@@ -1,0 +1,149 @@
+"""The chart: learning, limits, episodes. Streaming against definition, whatever the values."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import oracle
+from tests.strategies import latencies, scores
+
+from llmscope.spc.baseline import LEARN_N, Baseline, fit
+from llmscope.spc.chart import ControlChart
+from llmscope.spc.episodes import Episode
+
+STEP_US = 2_000_000
+KNOWN = Baseline(0.0, 1.0, "linear", LEARN_N, STEP_US, "frozen")
+
+
+def judged(chart: ControlChart, values: list[float | None]) -> list[Episode]:
+    """The final state of every episode, in order of opening."""
+    found: dict[tuple[str, str, int], Episode] = {}
+    for i, value in enumerate(values):
+        for event in chart.update(value, i, i * STEP_US).events:
+            episode = event.episode
+            found[episode.rule, episode.side, episode.first_signal_id] = episode
+    return list(found.values())
+
+
+@given(scores)
+def test_episodes_are_the_merged_signals_of_the_definition(zs: list[float]) -> None:
+    found = judged(ControlChart("linear", KNOWN), list(zs))
+
+    for (rule, side), indices in oracle.signals(zs).items():
+        mine = [e for e in found if (e.rule, e.side) == (rule, side)]
+        expected = oracle.episodes(indices)
+        assert [(e.first_signal_id, e.last_signal_id, e.count) for e in mine] == [
+            (run[0], run[-1], len(run)) for run in expected
+        ]
+        for episode, run in zip(mine, expected, strict=True):
+            assert abs(episode.peak_z) == max(abs(zs[i]) for i in run)
+            assert episode.open == (len(zs) - 1 - run[-1] <= 2)
+    assert sum(e.count for e in found) == sum(len(i) for i in oracle.signals(zs).values())
+
+
+@given(latencies, st.sampled_from([2.0**-4, 2.0, 2.0**10]))
+def test_scaling_all_values_changes_no_violation_on_the_log_scale(
+    values: list[float | None], factor: float
+) -> None:
+    as_it_is = judged(ControlChart("log"), values)
+    scaled = judged(ControlChart("log"), [None if v is None else v * factor for v in values])
+
+    def facts(episodes: list[Episode]) -> list[tuple[str, str, int, int]]:
+        return [
+            (e.rule, e.side, e.first_signal_id, e.count) for e in episodes if abs(abs(e.peak_z) - 3.0) > 1e-6
+        ]
+
+    assert facts(scaled) == facts(as_it_is)
+
+
+@given(latencies)
+def test_failures_change_neither_limits_nor_violations(values: list[float | None]) -> None:
+    with_failures, without = ControlChart("log"), ControlChart("log")
+    good = [(i, v) for i, v in enumerate(values) if v is not None]
+    found = judged(with_failures, values)
+    expected: dict[tuple[str, str, int], Episode] = {}
+    for i, value in good:
+        for event in without.update(value, i, i * STEP_US).events:
+            e = event.episode
+            expected[e.rule, e.side, e.first_signal_id] = e
+
+    assert found == list(expected.values())
+    assert with_failures.baseline == without.baseline
+
+
+def test_limits_are_provisional_from_20_and_frozen_at_150() -> None:
+    rng = np.random.default_rng(1)
+    chart = ControlChart("log")
+    states = []
+    for i, value in enumerate(np.exp(rng.normal(7.0, 0.1, 400)).tolist()):
+        chart.update(value, i, i * STEP_US)
+        states.append((chart.state, None if chart.baseline is None else chart.baseline.n))
+
+    assert states[18] == ("learning", None)
+    assert states[19] == ("provisional", 20)
+    assert states[39] == ("provisional", 40)
+    assert states[148] == ("provisional", 80)
+    assert states[149] == ("frozen", 150)
+    assert states[399] == ("frozen", 150)
+
+
+def test_the_lower_limit_stays_above_zero_on_the_log_scale() -> None:
+    limits = Baseline(math.log(5.0), 2.0, "log", 150, STEP_US, "frozen").limits()
+
+    assert 0.0 < limits.lcl < limits.centre < limits.ucl
+    assert limits.centre == pytest.approx(5.0)
+
+
+def test_a_cold_start_does_not_widen_the_limits() -> None:
+    rng = np.random.default_rng(2)
+    usual = rng.normal(7.0, 0.1, 20)
+    times = np.arange(20) * STEP_US
+    cold = usual.copy()
+    cold[0] += math.log(20.0)
+    clean, spoilt = fit(usual[1:], times[1:], "log", "provisional"), fit(cold, times, "log", "provisional")
+
+    assert clean is not None
+    assert spoilt is not None
+    assert spoilt.centre == pytest.approx(clean.centre)
+    assert spoilt.sigma == pytest.approx(clean.sigma)
+
+
+def test_equal_readings_still_give_limits() -> None:
+    baseline = fit(np.full(20, 7.0), np.arange(20) * STEP_US, "log", "provisional")
+
+    assert baseline is not None
+    assert baseline.sigma > 0.0
+
+
+def test_a_silence_of_more_than_three_intervals_restarts_the_rules() -> None:
+    chart = ControlChart("linear", KNOWN)
+    times = [i * STEP_US for i in range(8)] + [(8 + 4) * STEP_US + i * STEP_US for i in range(8)]
+    events = [e for i, t in enumerate(times) for e in chart.update(1.0, i, t).events]
+
+    assert events == []
+
+
+def test_what_was_known_at_detection_is_frozen_into_the_violation() -> None:
+    chart = ControlChart("linear", KNOWN)
+    for i in range(70):
+        chart.update(0.5 if i % 2 else -0.5, i, i * STEP_US)
+    (event,) = chart.update(4.0, 70, 70 * STEP_US).events
+    (grown,) = chart.update(5.0, 71, 71 * STEP_US).events
+
+    assert event.episode.mean == pytest.approx(0.0)
+    assert (event.episode.ucl, event.episode.lcl, event.episode.n) == (3.0, -3.0, LEARN_N)
+    assert (grown.episode.first_signal_id, grown.episode.last_signal_id) == (70, 71)
+    assert (grown.episode.mean, grown.episode.value) == (event.episode.mean, 4.0)
+    assert (grown.episode.peak_z, grown.episode.peak_id) == (5.0, 71)
+
+
+def test_a_pattern_starts_at_its_first_point() -> None:
+    chart = ControlChart("linear", KNOWN)
+    chart.update(-1.0, 100, 0)
+    events = [e for i in range(9) for e in chart.update(1.0, 101 + i, (i + 1) * STEP_US).events]
+
+    assert [(e.episode.rule, e.episode.pattern_start_id, e.episode.first_signal_id) for e in events] == [
+        ("R2", 101, 109)
+    ]
