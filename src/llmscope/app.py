@@ -102,20 +102,20 @@ def _clock_us() -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: turns Nagle off
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: turns Nagle off
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(2048)
     except OSError as error:
+        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise StartError(
                 f"port {port} on {host} is in use, perhaps by another LLMscope; stop it, or pass --port"
             ) from None
-        raise StartError(
-            f"cannot listen on {host}:{port}: {error.strerror}; pass another --host or --port"
-        ) from None
+        why = error.strerror or error
+        raise StartError(f"cannot listen on {host}:{port}: {why}; pass another --host or --port") from None
     listening.setblocking(False)
     return listening
 

@@ -86,7 +86,7 @@ def address(value: Any, default_port: int = 11434) -> Any:
     except ValueError:
         host = port = None
     if host is None or parts.scheme not in ("http", "https") or parts.query or re.search(r"[\s#]", text):
-        raise ValueError("must be an address such as http://localhost:11434")
+        raise ValueError(f"must be an address such as http://localhost:{default_port}")
     user, at, _ = parts.netloc.rpartition("@")
     if port is None and not has_scheme:
         port = default_port
