@@ -339,9 +339,9 @@ class _Finder:
             try:
                 self._add(await self._resolve(default))
             except Unreachable as why:
+                reason = "" if why.kind == "refused" else why.in_brackets
                 await self._simulate(
-                    f"Simulated server. No Ollama at {default.url}{why.in_brackets}. "
-                    "Start Ollama, or pass --target."
+                    f"Simulated server. No Ollama at {default.url}{reason}. Start Ollama, or pass --target."
                 )
                 await self._switch_when_there(default)
 

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
-from tests.e2e.conftest import App, Visit, history, observation, wait_for
+from tests.e2e.conftest import Visit
+from tests.processes import App, history, observation, wait_for
 
 PICTURES = Path(__file__).parents[2] / "docs" / "img"
 

@@ -244,8 +244,7 @@ async def test_an_eviction_makes_the_next_request_load() -> None:
     evicted = Scenario("evicted", (Incident("evicted", 6.0, 1.0, Effect(evicted=True)),))
     async with running(evicted) as client:
         await client.generate()
-        while client.simulator.seconds() < 7.5:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(max(0.0, 7.5 - client.simulator.seconds()) / 20.0 + 0.01)
 
         assert (await client.generate())["load_duration"] > 25e6
 
