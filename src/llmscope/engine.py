@@ -14,7 +14,7 @@ from llmscope.spc.episodes import Episode, EpisodeEvent
 __all__ = ["Engine", "Judged", "Row", "SavedBaseline", "SavedSeries", "Verdict"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would treble the cost of making one
 class Row:
     """What the charts need of an observation."""
 
@@ -24,7 +24,7 @@ class Row:
     measured: Measured
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judged:
     """What the charts of a series said of one observation."""
 

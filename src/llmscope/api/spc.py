@@ -84,10 +84,10 @@ def select(series: Sequence[Series], from_us: int, since_id: int | None, limit: 
 
 def _difference(rows: Rows, *names: str) -> Floats:
     """total - load - prompt eval - eval, never below zero."""
-    value = rows.column("total_us").copy()
+    value = rows.column("total_us").astype(np.float64)
     for name in names:
         value -= rows.column(name)
-    return np.maximum(value, 0.0, out=value, where=~np.isnan(value))
+    return np.round(np.maximum(value, 0.0), 3).astype(np.float32)
 
 
 def _rate(top: Floats, bottom: Floats, factor: float = 1.0, at_least: float = 0.0) -> Floats:
@@ -102,7 +102,7 @@ def _queue(rows: Rows) -> Floats:
 
 
 def _tokens_per_second(rows: Rows) -> Floats:
-    return _rate(rows.column("eval_count"), rows.column("eval_us"), 1000.0)
+    return np.round(_rate(rows.column("eval_count"), rows.column("eval_us"), 1000.0), 3)
 
 
 VALUES: dict[str, Callable[[Rows], Floats]] = {
@@ -144,8 +144,6 @@ COLUMNS: dict[str, Callable[[Rows], Any]] = {
     "timestamps": lambda rows: rows.times_us.view("datetime64[us]"),
     "models": lambda rows: rows.names(lambda s: s.key.model),
     "providers": lambda rows: rows.names(lambda s: s.key.provider),
-    "servers": lambda rows: rows.names(lambda s: s.key.server),
-    "sources": lambda rows: rows.names(lambda s: s.key.source),
     "total_durations": lambda rows: rows.column("total_us"),
     "load_durations": lambda rows: rows.column("load_us"),
     "prompt_eval_durations": lambda rows: rows.column("prompt_eval_us"),
@@ -162,7 +160,11 @@ COLUMNS: dict[str, Callable[[Rows], Any]] = {
     "oks": lambda rows: (rows.column("outcome") == 0.0).astype(np.uint8),
     "ids": lambda rows: rows.ids,
 }
-ON_REQUEST = {"times_ms": lambda rows: rows.times_us / 1000.0}
+ON_REQUEST: dict[str, Callable[[Rows], Any]] = {
+    "times_ms": lambda rows: rows.times_us / 1000.0,
+    "servers": lambda rows: rows.names(lambda s: s.key.server),
+    "sources": lambda rows: rows.names(lambda s: s.key.source),
+}
 FIELDS = ("values", "prompt_hashes", *COLUMNS, *ON_REQUEST)
 
 
@@ -191,7 +193,7 @@ async def spc_window(
     fields: Annotated[
         str | None,
         Query(
-            description="Only these columns, comma-separated, or `none`; `times_ms` only comes when named."
+            description="Only these columns, comma-separated, or `none`; times_ms, servers and sources only come when named."
         ),
     ] = None,
 ) -> Response:

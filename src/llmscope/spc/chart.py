@@ -7,8 +7,7 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -18,12 +17,12 @@ from llmscope.spc.rules import RULES
 
 GAP_INTERVALS = 3  # a longer silence restarts the rules
 RECENT_N = 60  # judged values whose mean and standard deviation are frozen into an episode
+FAR_FUTURE_US = 2**62
 ON_THE_LINE = 1e-9  # sigma; closer than rounding can tell on which side of the centre line a value lies
 HISTORY_N = 16  # recent points whose id and time are kept, to say where a pattern began
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the chart says of one value. `z` is None when it was not judged."""
 
     z: float | None
@@ -44,14 +43,19 @@ class ControlChart:
 
     def __init__(self, scale: Scale, baseline: Baseline | None = None) -> None:
         self.scale = scale
-        self.baseline = baseline
+        self.baseline: Baseline | None = None
+        self._centre = self._sigma = 0.0
+        self._gap_us = 0
+        self._is_frozen = False
+        if baseline is not None:
+            self._judge_by(baseline)
         self.learned_n = LEARN_N if baseline is not None and baseline.state == "frozen" else 0
         self._values: list[float] = []
         self._times_us: list[int] = []
         self._rules = tuple(rule() for rule in RULES)
         self._history: deque[tuple[int, int]] = deque(maxlen=HISTORY_N)
         self._recent: deque[float] = deque(maxlen=RECENT_N)
-        self._last_us: int | None = None
+        self._last_us = FAR_FUTURE_US  # before the first value: no gap can be seen
         self._open: dict[tuple[str, str], Episode] = {}
         self._quiet: dict[tuple[str, str], int] = {}
 
@@ -83,29 +87,40 @@ class ControlChart:
             x = math.log(value)
         else:
             x = value
-        events: list[EpisodeEvent] = []
         baseline = self.baseline
-        z: float | None = None
+        if baseline is None:
+            self._last_us = time_us
+            self._recent.append(value)
+            return Verdict(None, baseline=self._learn(x, time_us, []))
+        events: list[EpisodeEvent] | None = None
+        if time_us - self._last_us > self._gap_us:
+            self._restart(events := [])
+        z = (x - self._centre) / self._sigma
+        if -ON_THE_LINE < z < ON_THE_LINE:
+            z = 0.0
+        self._history.append((row_id, time_us))
         broken: tuple[tuple[str, str], ...] = ()
-        if baseline is not None:
-            if self._last_us is not None and time_us - self._last_us > GAP_INTERVALS * baseline.interval_us:
-                self._restart(events)
-            z = (x - baseline.centre) / baseline.sigma
-            if -ON_THE_LINE < z < ON_THE_LINE:
-                z = 0.0
-            self._history.append((row_id, time_us))
-            for rule in self._rules:
-                side = rule.update(z)
-                if side is not None:
-                    broken = (*broken, (rule.name, side))
-            if broken or self._open:
-                self._follow(broken, value, z, row_id, time_us, baseline, events)
+        for rule in self._rules:
+            side = rule.update(z)
+            if side is not None:
+                broken = (*broken, (rule.name, side))
+        if broken or self._open:
+            events = [] if events is None else events
+            self._follow(broken, value, z, row_id, time_us, baseline, events)
         self._last_us = time_us
         self._recent.append(value)
-        fitted = None
-        if baseline is None or baseline.state != "frozen":
-            fitted = self._learn(x, time_us, events)
+        if self._is_frozen:
+            return Verdict(z, broken, tuple(events)) if events else Verdict(z, broken)
+        events = [] if events is None else events
+        fitted = self._learn(x, time_us, events)
         return Verdict(z, broken, tuple(events), fitted)
+
+    def _judge_by(self, baseline: Baseline) -> None:
+        """Take over limits; the numbers that every value needs are kept at hand."""
+        self.baseline = baseline
+        self._centre, self._sigma = baseline.centre, baseline.sigma
+        self._gap_us = GAP_INTERVALS * baseline.interval_us
+        self._is_frozen = baseline.state == "frozen"
 
     def _learn(self, x: float, time_us: int, events: list[EpisodeEvent]) -> Baseline | None:
         self._values.append(x)
@@ -114,11 +129,14 @@ class ControlChart:
         if n != LEARN_N and n not in PROVISIONAL_AT:
             return None
         state: Literal["provisional", "frozen"] = "frozen" if n == LEARN_N else "provisional"
-        self.baseline = fit(np.array(self._values), np.array(self._times_us), self.scale, state)
+        fitted = fit(np.array(self._values), np.array(self._times_us), self.scale, state)
+        if fitted is None:
+            return None
+        self._judge_by(fitted)
         if n == LEARN_N:
             self._values, self._times_us = [], []
         self._restart(events)
-        return self.baseline
+        return fitted
 
     def _restart(self, events: list[EpisodeEvent]) -> None:
         """Close what is open and forget what the rules remember."""

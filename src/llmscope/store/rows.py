@@ -42,40 +42,38 @@ PROMPT_ID, HOST = 19, 20
 OUTCOMES = tuple(Outcome)  # stored as its position: never reorder
 OUTCOME_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 HOSTS = ("monitor_host", "llm_host")  # stored as its position
-
-
-def _us(ms: float | None) -> int | None:
-    return None if ms is None else round(ms * 1000.0)
-
-
-def _permille(percent: float | None) -> int | None:
-    return None if percent is None else round(percent * 10.0)
+HOST_CODE = {host: code for code, host in enumerate(HOSTS)}
 
 
 def to_row(o: Observation, row_id: int, series_id: int, time_us: int, prompt_id: int | None) -> Row:
-    """The observation as the columns of COLUMNS."""
+    """The observation as the columns of COLUMNS. Written out, for it runs for every row that arrives."""
+    latency, ttft, connect = o.latency_ms, o.ttft_ms, o.connect_ms
+    gap_mean, gap_max = o.gap_mean_ms, o.gap_max_ms
+    total, load = o.total_duration_ms, o.load_duration_ms
+    prompt_eval, generation = o.prompt_eval_duration_ms, o.eval_duration_ms
+    cpu, memory, gpu, gpu_memory = o.cpu_percent, o.memory_percent, o.gpu_percent, o.gpu_memory_percent
     return (
         row_id,
         series_id,
         time_us,
         0 if o.ok else OUTCOME_CODE[o.outcome],
-        _us(o.latency_ms),
-        _us(o.ttft_ms),
-        _us(o.connect_ms),
-        _us(o.gap_mean_ms),
-        _us(o.gap_max_ms),
-        _us(o.total_duration_ms),
-        _us(o.load_duration_ms),
-        _us(o.prompt_eval_duration_ms),
-        _us(o.eval_duration_ms),
+        None if latency is None else round(latency * 1e3),
+        None if ttft is None else round(ttft * 1e3),
+        None if connect is None else round(connect * 1e3),
+        None if gap_mean is None else round(gap_mean * 1e3),
+        None if gap_max is None else round(gap_max * 1e3),
+        None if total is None else round(total * 1e3),
+        None if load is None else round(load * 1e3),
+        None if prompt_eval is None else round(prompt_eval * 1e3),
+        None if generation is None else round(generation * 1e3),
         o.prompt_eval_count,
         o.eval_count,
-        _permille(o.cpu_percent),
-        _permille(o.memory_percent),
-        _permille(o.gpu_percent),
-        _permille(o.gpu_memory_percent),
+        None if cpu is None else round(cpu * 10.0),
+        None if memory is None else round(memory * 10.0),
+        None if gpu is None else round(gpu * 10.0),
+        None if gpu_memory is None else round(gpu_memory * 10.0),
         prompt_id,
-        None if o.host is None else HOSTS.index(o.host),
+        None if o.host is None else HOST_CODE[o.host],
     )
 
 
@@ -94,13 +92,15 @@ def percent(permille: int | None) -> float | None:
 
 def measured(row: Row) -> Measured:
     """What the metrics are computed from."""
+    latency, ttft, total, load = row[LATENCY], row[TTFT], row[TOTAL], row[LOAD]
+    prompt_eval, generation = row[PROMPT_EVAL], row[EVAL]
     return Measured(
-        latency_ms=ms(row[LATENCY]),
-        ttft_ms=ms(row[TTFT]),
-        total_ms=ms(row[TOTAL]),
-        load_ms=ms(row[LOAD]),
-        prompt_ms=ms(row[PROMPT_EVAL]),
-        eval_ms=ms(row[EVAL]),
-        prompt_count=row[PROMPT_COUNT],
-        eval_count=row[EVAL_COUNT],
+        None if latency is None else latency / 1e3,
+        None if ttft is None else ttft / 1e3,
+        None if total is None else total / 1e3,
+        None if load is None else load / 1e3,
+        None if prompt_eval is None else prompt_eval / 1e3,
+        None if generation is None else generation / 1e3,
+        row[PROMPT_COUNT],
+        row[EVAL_COUNT],
     )

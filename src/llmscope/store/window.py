@@ -56,7 +56,26 @@ class Window:
 
     def extend(self, rows: Sequence[Row]) -> None:
         """Append rows of `rows.COLUMNS`; ids must be larger than all before."""
+        if len(rows) == 1:
+            self._append(rows[0])
+            return
         self.extend_array(np.array(rows, dtype=np.float64))
+
+    def _append(self, row: Row) -> None:
+        """One row without the detours of many: a batch over a thousand series is a thousand of these."""
+        self._make_room(1)
+        stop = self._stop
+        time_us: int = row[2]
+        self._ids[stop] = row[0]
+        self._times_us[stop] = time_us
+        self._measured[stop] = np.array(row[3:], dtype=np.float64) * _SCALE
+        if time_us < self.last_us:
+            self.ordered = False
+        else:
+            self.last_us = time_us
+        self._stop = stop + 1
+        if self._stop - self._start > self.capacity:
+            self._start += 1
 
     def extend_array(self, block: npt.NDArray[np.float64]) -> None:
         """Append rows given as float64, NaN where absent, shape (n, len(COLUMNS)); ids and times stay exact."""
