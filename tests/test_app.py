@@ -163,7 +163,7 @@ def test_a_real_server_is_watched_lost_and_found_again(tmp_path: Path, llama_ser
     assert failing["state"] == "failing"
     assert failing["error_kind"] in ("refused", "truncated")
     assert all(seen["values"][i] is None for i in lost)
-    assert all(0 < seen["ttfts"][i] <= 1000 * seen["values"][i] for i in good)
+    assert all(0 < seen["ttfts"][i] <= 1000 * seen["values"][i] + 0.01 for i in good)
     assert all(seen["eval_counts"][i] > 0 and seen["tokens_per_second"][i] > 0 for i in good)
     assert seen["spc"]["n"] == len(good)
     assert max(seen["values"][i] for i in good) < 2.0

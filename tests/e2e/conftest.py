@@ -22,7 +22,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not session: its loop would run on under the async tests of the same worker
 def browser() -> Iterator[Browser]:
     assert os.path.exists(CHROMIUM), "these tests need Debian's chromium; scripts/test installs it as root"
     with sync_playwright() as playwright:

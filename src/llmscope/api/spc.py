@@ -193,7 +193,7 @@ async def spc_window(
     fields: Annotated[
         str | None,
         Query(
-            description="Only these columns, comma-separated, or `none`; times_ms, servers and sources only come when named."
+            description="Only these columns, or `none`; times_ms, servers and sources come only when named."
         ),
     ] = None,
 ) -> Response:
