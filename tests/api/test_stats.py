@@ -41,7 +41,8 @@ async def test_the_originals_body_comes_back_in_the_window(tmp_path: Path) -> No
 
 
 async def test_a_time_without_zone_is_utc_and_a_missing_one_is_now(tmp_path: Path) -> None:
-    naive = dt.datetime.now(dt.UTC).replace(tzinfo=None, microsecond=250_000).isoformat()
+    earlier = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=5)
+    naive = earlier.replace(tzinfo=None, microsecond=250_000).isoformat()
     async with served(tmp_path / "a.db") as api:
         await api.post(recent(timestamp=naive))
         before = wall_us()

@@ -1,6 +1,7 @@
 """What a person does with the page, in a real browser."""
 
 import csv
+import os
 import re
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.e2e.conftest import Visit
 from tests.processes import App, history, observation, wait_for
 
 PICTURES = Path(__file__).parents[2] / "docs" / "img"
+"""Where `PICTURES=1 scripts/test tests/e2e` puts what the README shows."""
 
 
 def opened(app: App, visit: Visit, path: str = "/", count: int = 1) -> None:
@@ -252,7 +254,7 @@ def test_up_without_an_ollama_simulates_and_says_so(tmp_path: Path, visit: Visit
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
 def test_it_is_accessible_and_fits_and_is_pictured(
-    app: App, browser: Browser, theme: Literal["light", "dark"], width: int, height: int
+    app: App, browser: Browser, tmp_path: Path, theme: Literal["light", "dark"], width: int, height: int
 ) -> None:
     app.post(history(58))
     context = browser.new_context(
@@ -263,12 +265,13 @@ def test_it_is_accessible_and_fits_and_is_pictured(
     page = visit.page
     page.wait_for_selector("tbody tr")
     wide = "" if width > 500 else "-phone"
+    pictures = PICTURES if os.environ.get("PICTURES") == "1" else tmp_path
 
     def check(name: str, full: bool) -> None:
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        page.screenshot(path=PICTURES / f"{name}{wide}-{theme}.png", full_page=full)
+        page.screenshot(path=pictures / f"{name}{wide}-{theme}.png", full_page=full)
 
     check("dashboard", full=width < 500)
     worst = max(

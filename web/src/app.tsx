@@ -329,7 +329,7 @@ function useTitle(state: State): void {
   const { text } = pill(state);
   const model = view.series?.model ?? "no data";
   const said =
-    connection.kind === "retrying" ? "disconnected" : status?.state === "stale" || status?.state === "failing" ? status.state : text.toLowerCase();
+    connection.kind === "retrying" ? "disconnected" : status?.state === "stale" ? "stale" : text.toLowerCase();
   useEffect(() => {
     document.title = view.series ? `LLMscope — ${model} ${said}` : "LLMscope — waiting for data";
   }, [view.series, model, said]);

@@ -8,6 +8,7 @@ import { SeverityIcon } from "./icons";
 
 /** The state in words: the worst open violation, or that all is well. */
 export function pill(state: State): { tone: "ok" | "warn" | "crit" | "info"; text: string } {
+  if (state.status?.state === "failing") return { tone: "crit", text: "Not answering" };
   const open = state.violations.filter((violation) => violation.open);
   const worst = open.find((violation) => violation.severity === "critical") ?? open[0];
   if (worst) return { tone: worst.severity === "critical" ? "crit" : "warn", text: inWords(worst.rule, worst.side) };
