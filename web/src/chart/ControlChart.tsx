@@ -64,6 +64,7 @@ export function ControlChart(props: Props): React.JSX.Element {
   const chart = useRef<uPlot | null>(null);
   const scene = useRef<Scene | null>(null);
   const zoom = useRef<[number, number] | null>(null);
+  const heldAt = useRef<number | null>(null); // while paused, the newest point that is shown
   const redraw = useRef<() => void>(() => {});
   const [hover, setHover] = useState<Hover | null>(null);
   const cursor = useRef<number | null>(null);
@@ -82,7 +83,9 @@ export function ControlChart(props: Props): React.JSX.Element {
       const { times, values, ids } = points;
       const now = Date.now() / 1000;
       const newest = times.at(-1) ?? now;
-      const to = Math.max(newest, latest.current.dimmed || latest.current.frozen ? newest : now);
+      if (!latest.current.frozen) heldAt.current = null;
+      else heldAt.current ??= newest;
+      const to = heldAt.current ?? Math.max(newest, latest.current.dimmed ? newest : now);
       const [from, until] = zoom.current ?? [windowStart(times, to, hours), to];
       const versions = spc?.limits ?? [];
       const shown = stretches(versions, from, until);
@@ -119,8 +122,8 @@ export function ControlChart(props: Props): React.JSX.Element {
       latest.current.onMode(summarised);
       window.__llmscope = {
         count: points.length,
-        lastId: points.lastId,
-        lastX: newest,
+        lastId: ids[last - 1] ?? 0,
+        lastX: times[last - 1] ?? 0,
         yRange: range,
         markers: scene.current.markers.map((m) => ({
           id: m.violation.id,

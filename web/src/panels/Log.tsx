@@ -126,7 +126,7 @@ function emptyText(state: State): string {
 
 function lasted(violation: ViolationOut): string {
   if (violation.open) return violation.count === 1 ? "open, 1 sample" : `open, ${violation.count} samples`;
-  if (violation.count === 1) return "1 sample";
+  if (violation.count === 1 && violation.rule === "R1") return "1 sample";
   return formatDuration((Date.parse(violation.last_signal) - Date.parse(violation.pattern_start)) / 1000);
 }
 
