@@ -9,8 +9,8 @@ export const RULE_TITLES: Record<string, string> = {
 };
 
 const STATES: Record<string, string> = {
-  "R1 above": "Beyond the upper limit",
-  "R1 below": "Beyond the lower limit",
+  "R1 above": "Above UCL",
+  "R1 below": "Below LCL",
   "R2 above": "Shifted up",
   "R2 below": "Shifted down",
   "R3 up": "Drifting up",

@@ -1,17 +1,23 @@
-"""The simulated models: how long they take, and what they say."""
+"""The simulated models: how fast they are, and what they say."""
 
+import hashlib
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-ANSWER = (
+ANSWERS = (
     "The ocean breathes in long slow waves, holding light on its skin and whole quiet worlds in the dark "
-    "water below, where the oldest songs are still being sung."
-).split(" ")
-
-AR_PHI = 0.3  # of the log of successive requests' speed: real servers remember (measured .3 to .6)
+    "water below, where the oldest songs are still being sung.",
+    "Far from any shore the ocean keeps its own time, and nothing that falls into it hurries.",
+    "The ocean is the largest room on Earth, lit only at the ceiling, and most of those who live in it have "
+    "never seen the sun, the land, or one another, yet every one of them can feel the tide turn over.",
+)
+AR_PHI = 0.3  # of the log of successive requests' speed: real servers remember
 LOG_SD = 0.05
 TOKEN_LOG_SD = 0.10
+TEMPLATE = ("<|start|>", "user", "<|end|>", *("\n",) * 10)
+"""Stands before every prompt, as a chat template does; the measured server had 16 tokens for the prompt "x"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,57 +28,61 @@ class Model:
     family: str
     parameter_size: str
     size_bytes: int
-    digest: str
     load_ms: float
     prefill_ms_per_token: float
     decode_ms_per_token: float
     context_length: int = 131_072
+    embedding_length: int = 2048
     quantization: str = "Q8_0"
 
-    def details(self) -> dict[str, object]:
-        return {
-            "parent_model": "",
-            "format": "gguf",
-            "family": self.family,
-            "families": [self.family],
-            "parameter_size": self.parameter_size,
-            "quantization_level": self.quantization,
-        }
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()
 
 
 MODELS = (
-    Model("llama3.2:1b", "llama", "1.2B", 1_321_098_329, "ba" * 32, 950.0, 1.6, 12.0),
-    Model("qwen2.5:7b", "qwen2", "7.6B", 4_683_087_332, "84" * 32, 2600.0, 3.4, 26.0, 32_768, "Q4_K_M"),
+    Model("llama3.2:1b", "llama", "1.2B", 1_321_098_329, 950.0, 1.9, 12.0),
+    Model("qwen2.5:7b", "qwen2", "7.6B", 4_683_087_332, 2600.0, 3.9, 26.0, 32_768, 3584, "Q4_K_M"),
 )
 
 
 class Pace:
-    """How fast this request runs against the usual: lognormal, correlated with the request before."""
+    """How fast a request runs against the usual: lognormal, correlated with the request before."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._state = 0.0
+        self._state = rng.gauss(0.0, 1.0)
 
     def next_request(self) -> float:
+        """The factor on every duration of one request."""
         self._state = AR_PHI * self._state + math.sqrt(1 - AR_PHI**2) * self._rng.gauss(0.0, 1.0)
         return math.exp(LOG_SD * self._state)
 
     def next_token(self) -> float:
+        """The factor on the duration of one token, besides its request's."""
         return math.exp(self._rng.gauss(0.0, TOKEN_LOG_SD))
 
 
-def tokens_of(text: str) -> list[str]:
-    """The text in pieces that stand for tokens.
+def tokens_of(prompt: str) -> list[str]:
+    """The prompt, in its template, in pieces that stand for tokens.
 
-    >>> tokens_of("Write one.")
+    >>> tokens_of("Write one.")[len(TEMPLATE):]
     ['Writ', 'e', 'one.']
     """
-    return [word[i : i + 4] for word in text.split() for i in range(0, len(word), 4)]
+    return [*TEMPLATE, *(word[i : i + 4] for word in prompt.split() for i in range(0, len(word), 4))]
 
 
-def answer(limit: int | None) -> tuple[list[str], str]:
-    """The pieces of the reply and why it ends: `stop`, or `length` when the limit was reached."""
-    pieces = [ANSWER[0], *(" " + word for word in ANSWER[1:])]
-    if limit is None or limit > len(pieces):
-        return pieces, "stop"
-    return pieces[:limit], "length"
+def reply(temperature: float, rng: random.Random) -> list[str]:
+    """The tokens of a whole reply: the same at temperature 0, of one length or another above it."""
+    text = ANSWERS[0] if temperature == 0.0 else rng.choice(ANSWERS)
+    first, *rest = text.split(" ")
+    return [first, *(" " + word for word in rest)]
+
+
+def common_head(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many tokens two prompts share from their beginning.
+
+    >>> common_head(["a", "b", "c"], ["a", "b", "d"])
+    2
+    """
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

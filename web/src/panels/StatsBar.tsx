@@ -33,7 +33,7 @@ export function StatsBar(props: { state: State; value: number | null }): React.J
     <section className="bar" aria-label="Limits">
       <div className="tile">
         <div className="tile-key">
-          Latest {title.toLowerCase()}
+          <span title={`Latest ${title.toLowerCase()}`}>Latest</span>
           <span className={`state ${tone}`} data-testid="state">
             {tone === "crit" || tone === "warn" ? (
               <SeverityIcon severity={tone === "crit" ? "critical" : "warning"} size={12} />
