@@ -77,17 +77,17 @@ async def test_it_greets_as_ollama() -> None:
     [
         ("GET", "/nope", None, 404, "404 page not found"),
         ("GET", "/api/generate", None, 405, "405 method not allowed"),
-        ("POST", "/api/generate", b"", 400, '{"error": "missing request body"}'),
+        ("POST", "/api/generate", b"", 400, '{"error":"missing request body"}'),
         (
             *("POST", "/api/generate", b"{bad", 400),
-            '{"error": "invalid character \'b\' looking for beginning of object key string"}',
+            '{"error":"invalid character \'b\' looking for beginning of object key string"}',
         ),
-        ("POST", "/api/generate", {}, 404, '{"error": "model \'\' not found"}'),
-        ("POST", "/api/chat", {"model": "nope"}, 404, '{"error": "model \'nope\' not found"}'),
-        ("POST", "/api/show", {"model": "nope"}, 404, '{"error": "model \'nope:latest\' not found"}'),
+        ("POST", "/api/generate", {}, 404, '{"error":"model \'\' not found"}'),
+        ("POST", "/api/chat", {"model": "nope"}, 404, '{"error":"model \'nope\' not found"}'),
+        ("POST", "/api/show", {"model": "nope"}, 404, '{"error":"model \'nope:latest\' not found"}'),
         (
             *("POST", "/api/generate", {"model": TINY, "prompt": "x", "keep_alive": "abc"}, 400),
-            '{"error": "time: invalid duration \\"abc\\""}',
+            '{"error":"time: invalid duration \\"abc\\""}',
         ),
         (
             *(
@@ -96,7 +96,7 @@ async def test_it_greets_as_ollama() -> None:
                 {"model": TINY, "prompt": "x", "options": {"temperature": "hot"}},
                 500,
             ),
-            '{"error": "option \\"temperature\\" must be of type float32"}',
+            '{"error":"option \\"temperature\\" must be of type float32"}',
         ),
     ],
 )
@@ -152,7 +152,7 @@ async def test_a_full_queue_of_a_cold_model_says_busy() -> None:
         answers = await asyncio.gather(*(client.ask("POST", "/api/generate", asked) for _ in range(5)))
     busy = [text for status, _kind, text in answers if status == 503]
 
-    assert len(busy) == 3
+    assert len(busy) == 2  # two queue, and the one that is being loaded for queues no longer
     assert json.loads(busy[0]) == {
         "error": "server busy, please try again.  maximum pending requests exceeded"
     }
