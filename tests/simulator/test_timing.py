@@ -96,7 +96,7 @@ async def test_two_models_do_not_wait_for_each_others_slot() -> None:
         await ask(http, model="tiny", num_predict=1)
         await ask(http, model="slow", num_predict=1)
         slow, tiny = await asyncio.gather(
-            ask(http, model="slow", num_predict=5), ask(http, model="tiny", num_predict=5)
+            ask(http, model="slow", num_predict=3), ask(http, model="tiny", num_predict=2)
         )
 
     assert tiny.total_ms < slow.total_ms / 2
@@ -175,16 +175,16 @@ async def test_a_model_stays_as_long_as_it_was_asked_to(
 ) -> None:
     fields: dict[str, Any] = {} if keep_alive is None else {"keep_alive": keep_alive}
 
-    async with simulated() as simulator, session(simulator) as http:
+    async with simulated(speed=10.0) as simulator, session(simulator) as http:
         await ask(http, **fields)
         left_s = seconds_left((await loaded(http))[0])
 
-    assert expected_s - 5.0 < left_s <= expected_s
+    assert expected_s - 9.0 < left_s <= expected_s
 
 
 @pytest.mark.parametrize("keep_alive", [-1, "-1m"])
 async def test_a_negative_keep_alive_is_for_ever(keep_alive: str | int) -> None:
-    async with simulated() as simulator, session(simulator) as http:
+    async with simulated(speed=10.0) as simulator, session(simulator) as http:
         await ask(http, keep_alive=keep_alive)
         expires_at = (await loaded(http))[0]["expires_at"]
 
@@ -193,7 +193,7 @@ async def test_a_negative_keep_alive_is_for_ever(keep_alive: str | int) -> None:
 
 
 async def test_keep_alive_0_unloads_after_the_answer() -> None:
-    async with simulated() as simulator, session(simulator) as http:
+    async with simulated(speed=10.0) as simulator, session(simulator) as http:
         answer = await ask(http, keep_alive=0)
         after = await loaded(http)
 
