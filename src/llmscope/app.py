@@ -22,11 +22,11 @@ from llmscope.api import Parts, create_app
 from llmscope.api.stream import status_frame
 from llmscope.engine import Engine
 from llmscope.host import HostSampler
-from llmscope.ingest import Ingest, InvalidObservation
+from llmscope.ingest import Ingest
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
 from llmscope.observation import Observation
-from llmscope.outbox import HttpTransport, Outbox, Rejected, SpoolInUse, Transport
+from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.settings import Settings, TargetSetting
 from llmscope.spc.baseline import LEARN_N, PROVISIONAL_AT
@@ -237,60 +237,47 @@ async def run_serve(settings: Settings, say: Say) -> None:
     """API and dashboard until SIGINT or SIGTERM. Raises StartError."""
     port = settings.port or 8000
     state = State("serve", None)
-    async with _stopped_by_signal() as stop, _sampling() as host, _serving(settings, state, host, port):
-        say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
-        await stop.wait()
+    async with _stopped_by_signal() as stop:
+        with HostSampler() as host:
+            async with _serving(settings, state, host, port):
+                _say_where(settings, port, say)
+                await stop.wait()
 
 
 async def run_monitor(settings: Settings, say: Say) -> None:
-    """Probe the targets and post to the API until SIGINT or SIGTERM."""
+    """Probe the targets and post to the API until SIGINT or SIGTERM. Raises StartError."""
     state = State("monitor", settings.interval)
-    async with _stopped_by_signal() as stop, _sampling() as host, aiohttp.ClientSession() as http:
-        transport = HttpTransport(settings.api, http)
-        async with _monitoring(settings, state, host, transport, say):
-            say(f"LLMscope {__version__} monitor: posting to {settings.api} every {settings.interval:g} s")
-            await stop.wait()
+    async with _stopped_by_signal() as stop, aiohttp.ClientSession() as http:
+        with HostSampler() as host:
+            async with _monitoring(settings, state, host, HttpTransport(settings.api, http), say):
+                say(
+                    f"LLMscope {__version__} monitor: posting to {settings.api} every {settings.interval:g} s"
+                )
+                await stop.wait()
 
 
 async def run_up(settings: Settings, say: Say) -> None:
     """API, dashboard and monitor in one process until SIGINT or SIGTERM. Raises StartError."""
     port = settings.port or 8081
     state = State("up", settings.interval)
-    async with (
-        _stopped_by_signal() as stop,
-        _sampling() as host,
-        _serving(settings, state, host, port) as parts,
-    ):
-        say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
-        async with _monitoring(settings, state, host, _Direct(parts.ingest), say):
-            await stop.wait()
+    async with _stopped_by_signal() as stop:
+        with HostSampler() as host:
+            async with _serving(settings, state, host, port) as parts:
+
+                async def deliver(observations: list[Observation], sender: str, first_seq: int) -> None:
+                    await parts.ingest.accept(observations, sender, first_seq)
+
+                _say_where(settings, port, say)
+                async with _monitoring(settings, state, host, DirectTransport(deliver), say):
+                    await stop.wait()
+
+
+def _say_where(settings: Settings, port: int, say: Say) -> None:
+    say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
 
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-@contextlib.asynccontextmanager
-async def _sampling() -> AsyncIterator[HostSampler]:
-    host = HostSampler()
-    host.start()
-    try:
-        yield host
-    finally:
-        host.stop()
-
-
-class _Direct:
-    """Delivers to the ingest of this very process: the same door, without HTTP."""
-
-    def __init__(self, ingest: Ingest) -> None:
-        self._ingest = ingest
-
-    async def deliver(self, observations: Sequence[Observation], sender: str, first_seq: int) -> None:
-        try:
-            await self._ingest.accept(observations, sender, first_seq)
-        except InvalidObservation as error:
-            raise Rejected(error.row, str(error)) from None
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,6 @@ from llmscope.store.writer import Append
 log = logging.getLogger(__name__)
 
 DAY_US = 86_400_000_000
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 EARLIEST_US = 946_684_800_000_000  # the year 2000: an older stamp is a clock that was never set
 SAVE_NEW_AFTER_S = 0.05  # a new violation reaches the disk at once
 SAVE_GROWN_AFTER_S = 1.0  # one that grows, once a second: a restart replays what was not saved
@@ -258,7 +257,7 @@ class Ingest:
             ) from None
         if stamp.tzinfo is None:
             stamp = stamp.replace(tzinfo=dt.UTC)
-        since = stamp - EPOCH
+        since = stamp - documents.EPOCH
         time_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         if time_us > now_us + DAY_US:
             raise InvalidObservation(i, "timestamp", "is more than a day ahead of this server's clock")
@@ -483,7 +482,7 @@ def _engine_row(row: Row) -> EngineRow:
     return EngineRow(row[r.ID], row[r.TIME_US], row[r.OUTCOME] == 0, r.measured(row))
 
 
-_SHARED = tuple(f.name for f in dataclasses.fields(Violation) if f.name in Episode.__dataclass_fields__)
+_SHARED = tuple(f.name for f in dataclasses.fields(Episode))
 _FOLLOWS = ("last_signal_id", "last_signal_us", "open", "count", "peak_z", "peak_value", "peak_id")
 
 

@@ -1,6 +1,6 @@
 """What the routes work with, handed to them on the application's state, and the filters they share."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,6 @@ class Parts:
     about: Callable[[], dict[str, Any]]
     system: Callable[[], dict[str, Any]]
     dashboard: Path
-    on_start: Callable[[], Awaitable[None]] | None = None
 
 
 def parts_of(request: Request) -> Parts:

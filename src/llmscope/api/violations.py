@@ -18,11 +18,12 @@ from llmscope import documents
 from llmscope.api.parts import Parts, Selection, SeriesFilter, parts_of
 from llmscope.api.shapes import ContextOut, ViolationOut, ViolationPageOut
 from llmscope.observation import METRICS, tokens_per_second
+from llmscope.spc.rules import RULES
 from llmscope.store import Series, Violation, ViolationQuery
 from llmscope.store import rows as r
 from llmscope.store.rows import Row, ms
 
-RULES = ("R1", "R2", "R3")
+RULE_NAMES = tuple(rule.name for rule in RULES)
 BASELINE_POINTS = 150  # the good points before the pattern that "what it usually is" is the median of
 CSV_PAGE = 1_000
 
@@ -39,8 +40,8 @@ def _query(
     open: Annotated[bool | None, Query(description="Only those still going on, or only others.")] = None,
 ) -> ViolationQuery:
     rules = None if rule is None else tuple(rule.split(","))
-    if rules is not None and (unknown := [name for name in rules if name not in RULES]):
-        raise HTTPException(422, f"rule: '{unknown[0]}' is not one of {', '.join(RULES)}")
+    if rules is not None and (unknown := [name for name in rules if name not in RULE_NAMES]):
+        raise HTTPException(422, f"rule: '{unknown[0]}' is not one of {', '.join(RULE_NAMES)}")
     if metric is not None and metric not in METRICS:
         raise HTTPException(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}")
     since_us = None if hours is None else parts_of(request).clock_us() - int(hours * 3.6e9)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from llmscope.spc.episodes import Episode
+
 COLUMNS = (
     "id",
     "series_id",
@@ -37,39 +39,16 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One episode of one rule broken on one metric of one series.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation(Episode):
+    """An episode as it is stored: of which metric of which series, and what people said of it.
 
-    Values are in the metric's own unit (ms for durations). Everything up to `first_signal`, and the limits,
-    never changes; `last_signal`, `count`, `peak` and `open` follow the episode; the last three, people.
+    Values are in the metric's own unit (ms for durations).
     """
 
     id: int
     series_id: int
     metric: str
-    rule: str
-    side: str
-    pattern_start_id: int
-    pattern_start_us: int
-    first_signal_id: int
-    first_signal_us: int
-    last_signal_id: int
-    last_signal_us: int
-    open: bool
-    count: int
-    peak_z: float
-    peak_value: float
-    peak_id: int
-    value: float
-    centre: float
-    sigma: float
-    ucl: float
-    lcl: float
-    n: int
-    mean: float | None
-    std: float | None
-    provisional: bool
     acknowledged_us: int | None = None
     acknowledged_by: str | None = None
     note: str | None = None
