@@ -25,6 +25,7 @@ from llmscope.store import BaselineRow, Series, SeriesKey, Store, Violation
 from llmscope.store import rows as r
 from llmscope.store.rows import Row
 from llmscope.store.sqlite import WINDOW_US
+from llmscope.store.violations import FOLLOWS
 from llmscope.store.writer import Append
 
 log = logging.getLogger(__name__)
@@ -483,7 +484,6 @@ def _engine_row(row: Row) -> EngineRow:
 
 
 _SHARED = tuple(f.name for f in dataclasses.fields(Episode))
-_FOLLOWS = ("last_signal_id", "last_signal_us", "open", "count", "peak_z", "peak_value", "peak_id")
 
 
 def _violation(violation_id: int, series_id: int, metric: str, episode: Episode) -> Violation:
@@ -492,7 +492,7 @@ def _violation(violation_id: int, series_id: int, metric: str, episode: Episode)
 
 
 def _grown(violation: Violation, episode: Episode) -> Violation:
-    return dataclasses.replace(violation, **{name: getattr(episode, name) for name in _FOLLOWS})
+    return dataclasses.replace(violation, **{name: getattr(episode, name) for name in FOLLOWS})
 
 
 def _episode(violation: Violation) -> Episode:

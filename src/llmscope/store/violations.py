@@ -108,11 +108,11 @@ class ViolationQuery:
 
 _SELECT = "SELECT " + ", ".join(f"v.{c}" for c in COLUMNS) + " FROM violation v"
 _FROM_BOTH = " JOIN series s ON s.id = v.series_id"
-_FOLLOWS = ("last_signal_id", "last_signal_us", "open", "count", "peak_z", "peak_value", "peak_id")
+FOLLOWS = ("last_signal_id", "last_signal_us", "open", "count", "peak_z", "peak_value", "peak_id")
 _UPSERT = (
     f"INSERT INTO violation ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (series_id, metric, rule, side, first_signal_id) DO UPDATE SET "
-    + ", ".join(f"{c} = excluded.{c}" for c in _FOLLOWS)
+    + ", ".join(f"{c} = excluded.{c}" for c in FOLLOWS)
 )
 
 
