@@ -125,8 +125,9 @@ def about() -> dict[str, Any]:
         "simulated": False,
         "targets": [],
         "interval_s": None,
-        "learn_n": 150,
         "provisional_n": 20,
+        "budget": "1/week",
+        "min_change_percent": 10.0,
         "docs": "/docs",
     }
 

@@ -1,47 +1,32 @@
-"""Replay: a restart at any point, even one that lost the last saves, ends where never stopping ends."""
+"""The charts of a series: a restart ends where never stopping ends; cold starts and failures stand apart."""
 
+import msgspec
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import latencies
 
-from llmscope.engine import Engine, Row, SavedBaseline, SavedSeries
-from llmscope.observation import Measured
-from llmscope.spc.episodes import Episode
+from llmscope.engine import ColdStarts, Engine, Judged, Row, SeriesState
+from llmscope.observation import METRICS, Measured
+from llmscope.spc.baseline import Baseline
 
 STEP_US = 2_000_000
-Key = tuple[str, str, str, int]
 
 
-def rows_of(values: list[float | None]) -> list[Row]:
+def rows_of(values: list[float | None], load_ms: float | None = None) -> list[Row]:
     return [
-        Row(i + 1, i * STEP_US, v is not None, Measured(latency_ms=v, ttft_ms=None if v is None else v / 10))
+        Row(
+            i + 1,
+            i * STEP_US,
+            v is not None,
+            Measured(latency_ms=v, ttft_ms=None if v is None else v / 10, load_ms=load_ms),
+        )
         for i, v in enumerate(values)
     ]
 
 
-class Memory:
-    """What a store keeps of one series: episodes by their natural key, the limits in force."""
-
-    def __init__(self) -> None:
-        self.episodes: dict[Key, Episode] = {}
-        self.baselines: dict[str, SavedBaseline] = {}
-
-    def take(self, engine: Engine, row: Row) -> None:
-        self.note(engine.observe(1, row), row)
-
-    def note(self, judged: object, row: Row) -> None:
-        for metric, event in judged.events:  # type: ignore[attr-defined]
-            e = event.episode
-            self.episodes[metric, e.rule, e.side, e.first_signal_id] = e
-        for metric, baseline in judged.baselines:  # type: ignore[attr-defined]
-            self.baselines[metric] = SavedBaseline(baseline, row.id)
-
-    def saved(self, judged_id: int) -> SavedSeries:
-        still_open: dict[str, list[Episode]] = {}
-        for (metric, *_), episode in self.episodes.items():
-            if episode.open:
-                still_open.setdefault(metric, []).append(episode)
-        return SavedSeries(judged_id, dict(self.baselines), still_open)
+def observe(engine: Engine, rows: list[Row]) -> list[Judged]:
+    return [engine.observe(1, row) for row in rows]
 
 
 @settings(deadline=None)
@@ -50,39 +35,87 @@ def test_a_restart_anywhere_ends_where_never_stopping_ends(
     values: list[float | None], data: st.DataObject
 ) -> None:
     rows = rows_of(values)
-    straight, engine = Memory(), Engine(("latency", "ttft"))
-    for row in rows:
-        straight.take(engine, row)
-    saved_at = data.draw(st.integers(0, len(rows)), label="saved up to")
+    straight = observe(Engine(("latency", "ttft")), rows)
+    saved_at = data.draw(st.integers(1, len(rows)), label="saved up to")
 
-    before, stopped = Memory(), Engine(("latency", "ttft"))
-    for row in rows[:saved_at]:
-        before.take(stopped, row)
+    stopped = Engine(("latency", "ttft"))
+    judged = observe(stopped, rows[:saved_at])
+    stored = msgspec.json.encode(stopped.state(1, saved_at))
+    baselines: dict[str, Baseline] = {metric: b for one in judged for metric, b in one.baselines}
     again = Engine(("latency", "ttft"))
-    for judged, row in zip(again.restore(1, before.saved(saved_at), rows), rows[saved_at:], strict=True):
-        before.note(judged, row)
+    missing = again.resume(1, msgspec.json.decode(stored, type=SeriesState), baselines)
 
-    assert before.episodes == straight.episodes
-    assert before.baselines == straight.baselines
+    assert missing == []
+    assert judged + observe(again, rows[saved_at:]) == straight
 
 
-def test_a_frozen_chart_needs_only_the_last_rows() -> None:
-    values: list[float | None] = [100.0 + (i * 37 % 11) for i in range(600)]
-    for i in (250, 251, 380, 381, 382, 520, 599):
-        values[i] = 200.0
-    rows = rows_of(values)
-    straight, engine = Memory(), Engine(("latency",))
-    for row in rows:
-        straight.take(engine, row)
-    before, stopped = Memory(), Engine(("latency",))
-    for row in rows[:382]:
-        before.take(stopped, row)
-    again = Engine(("latency",))
-    late = again.restore(1, before.saved(382), rows[300:])
-    for judged, row in zip(late, rows[382:], strict=True):
-        before.note(judged, row)
+def test_a_metric_that_is_watched_anew_is_named_at_a_restart() -> None:
+    engine = Engine(("latency",))
+    observe(engine, rows_of([100.0, 101.0]))
+    state = engine.state(1, 2)
+    assert state is not None
 
-    assert before.episodes == straight.episodes
+    assert Engine(("latency", "ttft")).resume(1, state, {}) == ["ttft"]
+
+
+def test_a_long_load_is_a_cold_start_and_the_usual_load_is_not() -> None:
+    loads = ColdStarts()
+    cold = [loads.is_cold(ms, i) for i, ms in enumerate([2000.0, *[150.0] * 20, 160.0, 3000.0, 150.0, None])]
+
+    assert [i for i, is_cold in enumerate(cold) if is_cold] == [0, 22]
+    assert loads.ids == [0, 22]
+
+
+def test_a_cold_start_is_marked_and_not_learnt_from() -> None:
+    rng = np.random.default_rng(3)
+    values = np.exp(rng.normal(4.6, 0.05, 60)).tolist()
+    engine = Engine(("latency", "load"))
+    observe(engine, rows_of(values, load_ms=20.0))
+    judged = engine.observe(1, Row(61, 60 * STEP_US, True, Measured(latency_ms=5000.0, load_ms=4800.0)))
+
+    chart, load = engine.chart(1, "latency"), engine.chart(1, "load")
+    assert chart is not None
+    assert load is not None
+    assert judged.cold
+    assert judged.verdicts["latency"].rules == (("R1", "above"),)
+    assert (chart.learned_n, load.learned_n) == (60, 61)
+    assert engine.cold_ids(1) == [61]
+
+
+def test_an_outage_is_an_alarm_within_seconds_and_ends() -> None:
+    engine = Engine(("latency",))
+    good, bad = [100.0 + i % 7 for i in range(400)], [None] * 20
+    judged = observe(engine, rows_of([*good, *bad, *good]))
+    told = [(i, metric, event) for i, one in enumerate(judged) for metric, event in one.alarms]
+    opened = [(i, e.alarm) for i, metric, e in told if metric == "failures" and e.kind == "opened"]
+    closed = [(i, e.alarm) for i, metric, e in told if metric == "failures" and e.kind == "closed"]
+
+    assert [i - 400 for i, _ in opened] == [4]  # the fifth failure in a row
+    assert opened[0][1].change_us == 400 * STEP_US
+    assert [i - 420 for i, _ in closed] == [29]
+    assert closed[0][1].state == "recovered"
+
+
+def test_rare_single_failures_are_no_alarm() -> None:
+    engine = Engine(("latency",))
+    values: list[float | None] = [100.0 + i % 7 for i in range(6000)]
+    for i in range(300, 6000, 700):
+        values[i] = None
+
+    assert [event for one in observe(engine, rows_of(values)) for event in one.alarms] == []
+
+
+def test_every_metric_can_be_watched() -> None:
+    engine = Engine(tuple(METRICS))
+    measured = Measured(900.0, 200.0, 850.0, 20.0, 150.0, 600.0, 30, 60)
+    for i in range(30):
+        engine.observe(1, Row(i + 1, i * STEP_US, True, measured))
+
+    for metric in METRICS:
+        chart = engine.chart(1, metric)
+        assert chart is not None
+        assert chart.learned_n == 30
+        assert chart.state == "provisional"
 
 
 def test_a_metric_that_was_not_measured_is_not_judged() -> None:

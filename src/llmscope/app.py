@@ -29,7 +29,8 @@ from llmscope.observation import Observation
 from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.settings import Settings, TargetSetting
-from llmscope.spc.baseline import LEARN_N, PROVISIONAL_AT
+from llmscope.spc.calibration import Budget
+from llmscope.spc.chart import EARLY_FITS, Plan
 from llmscope.store import SchemaTooNew, open_store
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class State:
 
     mode: str
     interval_s: float | None
+    budget: str
+    min_change_percent: float
     notice: str | None = None
     targets: list[Target] = field(default_factory=list)
 
@@ -75,10 +78,25 @@ class State:
                 for t in self.targets
             ],
             "interval_s": self.interval_s,
-            "learn_n": LEARN_N,
-            "provisional_n": PROVISIONAL_AT[0],
+            "provisional_n": EARLY_FITS[0],
+            "budget": self.budget,
+            "min_change_percent": self.min_change_percent,
             "docs": "/docs",
         }
+
+
+def _state(mode: str, interval_s: float | None, settings: Settings) -> State:
+    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change)
+
+
+def plan_of(settings: Settings) -> Plan:
+    """How the charts judge, from the settings."""
+    return Plan(
+        point_rules=settings.rules,
+        budget=Budget.parse(settings.budget),
+        min_change=settings.min_change,
+        learn_us=round(settings.learn * 1e6),
+    )
 
 
 class _Server(uvicorn.Server):
@@ -149,7 +167,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
             f"cannot open the database {settings.db}: {error}; pass another file with --db"
         ) from None
     hub = Hub()
-    engine = Engine(tuple(settings.watched))
+    engine = Engine(tuple(settings.watched), plan_of(settings))
     ingest = Ingest(store, engine, hub, _clock_us)
     ingest.restore()
     parts = Parts(
@@ -236,7 +254,7 @@ async def _tell_state(parts: Parts) -> None:
 async def run_serve(settings: Settings, say: Say) -> None:
     """API and dashboard until SIGINT or SIGTERM. Raises StartError."""
     port = settings.port or 8000
-    state = State("serve", None)
+    state = _state("serve", None, settings)
     async with _stopped_by_signal() as stop:
         with HostSampler() as host:
             async with _serving(settings, state, host, port):
@@ -246,7 +264,7 @@ async def run_serve(settings: Settings, say: Say) -> None:
 
 async def run_monitor(settings: Settings, say: Say) -> None:
     """Probe the targets and post to the API until SIGINT or SIGTERM. Raises StartError."""
-    state = State("monitor", settings.interval)
+    state = _state("monitor", settings.interval, settings)
     async with _stopped_by_signal() as stop, aiohttp.ClientSession() as http:
         with HostSampler() as host:
             async with _monitoring(settings, state, host, HttpTransport(settings.api, http), say):
@@ -259,7 +277,7 @@ async def run_monitor(settings: Settings, say: Say) -> None:
 async def run_up(settings: Settings, say: Say) -> None:
     """API, dashboard and monitor in one process until SIGINT or SIGTERM. Raises StartError."""
     port = settings.port or 8081
-    state = State("up", settings.interval)
+    state = _state("up", settings.interval, settings)
     async with _stopped_by_signal() as stop:
         with HostSampler() as host:
             async with _serving(settings, state, host, port) as parts:

@@ -71,6 +71,30 @@ Insecure = Annotated[
         "--insecure", help="Allow --host beyond this machine, without login. Trusted networks only."
     ),
 ]
+AlarmBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="RATE", help="False alarms accepted per series: 1/day, 1/week, 1/month or none."
+    ),
+]
+MinChange = Annotated[
+    str | None,
+    typer.Option(
+        "--min-change", metavar="SHARE", help="Smallest change of a level that opens an incident: 10%."
+    ),
+]
+Rules = Annotated[
+    str | None,
+    typer.Option(
+        "--rules",
+        metavar="RULES",
+        help="Marked on single points: R1,R2,R3; or nelson, western-electric, nhs, none.",
+    ),
+]
+Learn = Annotated[
+    str | None,
+    typer.Option("--learn", metavar="TIME", help="Observed time after which a baseline is locked, such as 24h."),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", envvar="LLMSCOPE_CONFIG", help="Default: ./llmscope.toml"),
@@ -159,6 +183,10 @@ def up(
     host: Host = None,
     port: Port = None,
     insecure: Insecure = None,
+    budget: AlarmBudget = None,
+    min_change: MinChange = None,
+    rules: Rules = None,
+    learn: Learn = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -197,6 +225,10 @@ def up(
         port=port,
         insecure=insecure,
         log_level=log_level,
+        budget=budget,
+        min_change=min_change,
+        rules=rules,
+        learn=learn,
     )
     _run(app.run_up(loaded, _say))
 
@@ -207,6 +239,10 @@ def serve(
     port: Port = None,
     db: Database = None,
     insecure: Insecure = None,
+    budget: AlarmBudget = None,
+    min_change: MinChange = None,
+    rules: Rules = None,
+    learn: Learn = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -218,7 +254,18 @@ def serve(
     """
     from llmscope import app
 
-    loaded = _load(config, host=host, port=port, db=db, insecure=insecure, log_level=log_level)
+    loaded = _load(
+        config,
+        host=host,
+        port=port,
+        db=db,
+        insecure=insecure,
+        log_level=log_level,
+        budget=budget,
+        min_change=min_change,
+        rules=rules,
+        learn=learn,
+    )
     _run(app.run_serve(loaded, _say))
 
 

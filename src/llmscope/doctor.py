@@ -183,7 +183,7 @@ async def _llmscope_at(url: str, http: aiohttp.ClientSession) -> str | None:
             about = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return None
-    return str(about["version"]) if isinstance(about, dict) and "learn_n" in about else None
+    return str(about["version"]) if isinstance(about, dict) and "provisional_n" in about else None
 
 
 def _dashboard() -> Check:

@@ -6,13 +6,16 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from llmscope.engine import Verdict
+from llmscope.engine import Judged
 from llmscope.observation import METRICS, tokens_per_second
-from llmscope.spc.baseline import LEARN_N, Baseline
-from llmscope.spc.chart import ControlChart
-from llmscope.store import BaselineRow, Series, Violation
+from llmscope.spc.baseline import Baseline
+from llmscope.spc.calibration import Budget, is_beyond_chance, smallest_shift
+from llmscope.spc.chart import BucketPoint, ControlChart, Plan
+from llmscope.spc.rules import ARL
+from llmscope.store import Annotation, BaselineRow, Exclusion, Incident, Phase, Series, StoredAlarm, Violation
 from llmscope.store import rows as r
 from llmscope.store.rows import Row, ms, percent
 
@@ -55,14 +58,15 @@ def interval_us(series: Series) -> int | None:
 def status_document(series: Series | None, chart: ControlChart | None, now_us: int) -> Document:
     """What state a series is in: empty, learning, live, stale, or failing."""
     learned = 0 if chart is None else chart.learned_n
+    left_us = None if chart is None else chart.alarms_in_us()
     document: Document = {
         "state": "empty",
         "since": None,
         "last": None,
         "age_s": None,
         "interval_s": None,
-        "learned": min(learned, LEARN_N),
-        "learn_n": LEARN_N,
+        "learned": learned,
+        "learn_n": None,
         "learn_left_s": None,
         "error_kind": None,
         "error": None,
@@ -73,13 +77,13 @@ def status_document(series: Series | None, chart: ControlChart | None, now_us: i
     spacing = interval_us(series)
     step = spacing or DEFAULT_INTERVAL_US
     age_us = max(0, now_us - series.last_us)
-    learning = chart is not None and chart.state != "frozen"
     document |= {
         "last": time_text(series.last_us),
         "age_s": round(age_us / 1e6, 3),
         "interval_s": None if spacing is None else spacing / 1e6,
         "failed_in_row": series.failed_in_row,
-        "learn_left_s": round((LEARN_N - learned) * step / 1e6, 1) if learning else None,
+        "learn_n": None if left_us is None else learned + round(left_us / step),
+        "learn_left_s": None if left_us is None else round(left_us / 1e6, 1),
         "error_kind": series.error_kind,
         "error": series.error,
     }
@@ -87,7 +91,7 @@ def status_document(series: Series | None, chart: ControlChart | None, now_us: i
         document |= {"state": "stale", "since": time_text(series.last_us)}
     elif series.failed_in_row:
         document |= {"state": "failing", "since": time_text(series.failing_since_us)}
-    elif learning:
+    elif left_us is not None:
         document |= {"state": "learning", "since": time_text(series.first_us)}
     else:
         document |= {"state": "live", "since": time_text(series.first_us)}
@@ -101,6 +105,9 @@ def violation_document(violation: Violation, series: Series) -> Document:
         "id": violation.id,
         **name_document(series),
         "metric": violation.metric,
+        "chart": violation.chart,
+        "phase": violation.phase,
+        "superseded": violation.superseded,
         "rule": violation.rule,
         "side": violation.side,
         "severity": "critical" if violation.rule == "R1" else "warning",
@@ -144,8 +151,14 @@ def limits_document(
         "lcl": None,
         "zones": None,
         "state": "none" if chart is None else chart.state,
-        "learned_n": 0 if chart is None else min(chart.learned_n, LEARN_N),
-        "learn_n": LEARN_N,
+        "learned_n": 0 if chart is None else chart.learned_n,
+        "alarms_in_s": None
+        if chart is None or (left := chart.alarms_in_us()) is None
+        else round(left / 1e6, 1),
+        "locks_in_s": None if chart is None else _locks_in_s(chart),
+        "budget_per_day": None if chart is None else chart.plan.budget.alarms_per_day,
+        "min_change_percent": None if chart is None else 100.0 * chart.plan.min_change,
+        "calibration": None if chart is None else calibration_document(metric, chart),
         "scale": METRICS[metric].scale,
         "baseline_at": time_text(versions[-1].fitted_us) if versions else None,
         "limits": [_version_document(v, k) for v in _since(versions, from_us)],
@@ -176,6 +189,7 @@ def _version_document(version: BaselineRow, k: float) -> Document:
     return {
         "from": time_text(version.fitted_us),
         "state": version.state,
+        "phase": version.phase,
         "centre": _round(limits.centre * k),
         "sigma": _round(limits.sigma * k),
         "ucl": _round(limits.ucl * k),
@@ -185,15 +199,270 @@ def _version_document(version: BaselineRow, k: float) -> Document:
     }
 
 
+def _locks_in_s(chart: ControlChart) -> float | None:
+    """How much longer it observes until the baseline is locked; None once it is."""
+    if chart.state == "locked":
+        return None
+    return round(max(0, chart.plan.learn_us - chart.learned_us) / 1e6, 1)
+
+
+def calibration_document(metric: str, chart: ControlChart) -> Document | None:
+    """What the detectors have learnt and what they can see; None before they run.
+
+    `smallest_shift_percent` is found within five minutes on average, from the average run length of the CUSUMs in
+    use; null when the budget allows none so soon.
+    """
+    buckets = chart.buckets
+    if buckets is None:
+        return None
+    reference, watch = buckets.reference, buckets.watch
+    per_bucket = reference.cadence.width_us
+    shift = smallest_shift(buckets.lines, FIVE_MINUTES_US / per_bucket)
+    percent_ = None
+    if shift != float("inf"):
+        # a shift of the level moves the whitened score by (1 - r) of itself, in sd of the whitened score
+        moved = shift * watch.shift.inflation * watch.shift.sd / (1.0 - watch.shift.r)
+        low, high = reference.table.value(-0.5), reference.table.value(0.5)
+        step = moved * (high - low)
+        percent_ = 100.0 * (
+            np.expm1(step) if chart.scale == "log" else step / max(abs(reference.level), 1e-9)
+        )
+    return {
+        "n": reference.n,
+        "buckets": watch.shift.n,
+        "bucket_s": per_bucket / 1e6,
+        "points_per_bucket": reference.cadence.points,
+        "is_traffic": reference.cadence.is_traffic,
+        "autocorrelation": _round(reference.phi),
+        "bucket_autocorrelation": _round(watch.shift.r),
+        "inflation": _round(watch.shift.inflation),
+        "level": _round(_unit(metric, chart.scale, reference.level)),
+        "detectors": [
+            name
+            for name, line in (
+                ("SHIFT", buckets.lines.slow),
+                ("SPREAD", buckets.lines.spread),
+                ("SPIKE", buckets.lines.spike),
+            )
+            if line is not None
+        ],
+        "expected_false_alarms_per_day": chart.plan.budget.alarms_per_day,
+        "smallest_shift_percent": _round(None if percent_ is None else float(percent_)),
+    }
+
+
+def _unit(metric: str, scale: str, level: float) -> float:
+    return float(np.exp(level) if scale == "log" else level) * to_display(metric)
+
+
+def marks_document(
+    chart: ControlChart,
+    violations: Sequence[Violation],
+    now_us: int,
+    points_judged: int,
+    trace: Sequence[BucketPoint],
+) -> list[Document]:
+    """Per chart and rule: episodes of the last 24 hours beside what chance alone gives.
+
+    On the bucket chart chance follows theory; on the point chart it is what the points that were learnt from
+    showed, for there skew and dependence rule.
+    """
+    day_us = 86_400_000_000
+    recent = [v for v in violations if v.first_signal_us >= now_us - day_us]
+    rates = None if chart.baseline is None else chart.baseline.rates_a_day
+    step_us = chart.baseline.interval_us if chart.baseline is not None else DEFAULT_INTERVAL_US
+    buckets = sum(1 for p in trace if p.u is not None and p.time_us >= now_us - day_us)
+    rows: list[Document] = []
+    for name, marks in (
+        ("points", chart.marks),
+        ("buckets", None if chart.buckets is None else chart.buckets.marks),
+    ):
+        if marks is None:
+            continue
+        for rule in marks.rules:
+            count = sum(1 for v in recent if v.chart == name and v.rule == rule.name)
+            expected: float | None
+            if name == "buckets":
+                expected = buckets / ARL[rule.name]
+            elif rates is None:
+                expected = None
+            else:
+                expected = rates.get(rule.name, 0.0) * points_judged * step_us / day_us
+            rows.append(
+                {
+                    "chart": name,
+                    "rule": rule.name,
+                    "today": count,
+                    "expected": _round(expected),
+                    "beyond_chance": expected is not None and is_beyond_chance(count, expected),
+                }
+            )
+    return rows
+
+
+def buckets_document(metric: str, trace: Sequence[BucketPoint], from_us: int) -> Document:
+    """The chart of half minutes: levels in the unit of the chart, and scores that are standard normal in control."""
+    k = to_display(metric)
+    points = [p for p in trace if p.time_us >= from_us]
+    return {
+        "times_ms": [p.time_us / 1000.0 for p in points],
+        "levels": [_round(p.level * k) for p in points],
+        "scores": [None if p.u is None else round(p.u, 3) for p in points],
+        "rules": {str(i): [rule for rule, _ in p.rules] for i, p in enumerate(points) if p.rules},
+    }
+
+
+DETECTOR_WORDS = {"SHIFT": "level", "SPREAD": "spread", "SPIKE": "spikes", "FAILURES": "failures"}
+FAILURES_TITLE = "Failures"
+FIVE_MINUTES_US = 300_000_000
+
+
+def alarm_document(alarm: StoredAlarm, plan: Plan) -> Document:
+    """An alarm, its level in the unit of the chart."""
+    k = to_display(alarm.metric) if alarm.detector == "SHIFT" else 1.0
+    return {
+        "id": alarm.id,
+        "metric": alarm.metric,
+        "phase": alarm.phase,
+        "detector": alarm.detector,
+        "direction": alarm.direction,
+        "state": alarm.state,
+        "superseded": alarm.superseded,
+        "change": time_text(alarm.change_us),
+        "opened": time_text(alarm.opened_us),
+        "closed": time_text(alarm.closed_us),
+        "change_id": alarm.change_id,
+        "opened_id": alarm.opened_id,
+        "before": _round(alarm.before * k),
+        "after": _round(alarm.after * k),
+        "size_percent": _round(alarm.size_percent),
+        "size_low": _round(alarm.size_low),
+        "size_high": _round(alarm.size_high),
+        "sigmas": _round(alarm.sigmas),
+        "evidence": _round(alarm.evidence),
+        "provisional": alarm.provisional,
+        "proposed": time_text(alarm.proposed_us),
+        "sentence": alarm_sentence(alarm, plan.budget),
+    }
+
+
+def alarm_sentence(alarm: StoredAlarm, budget: Budget) -> str:
+    """What an alarm says to a person.
+
+    >>> alarm_sentence.__doc__ is not None
+    True
+    """
+    verb = "has run" if alarm.is_open else "ran"
+    since = time_text(alarm.change_us) or ""
+    clock = since[11:19] + " UTC"
+    size, word = abs(alarm.size_percent), "above" if alarm.direction == "up" else "below"
+    if alarm.detector == "FAILURES":
+        return (
+            f"{100.0 * alarm.after:.3g} % of the requests {'fail' if alarm.is_open else 'failed'} since {clock}; "
+            f"{100.0 * alarm.before:.2g} % was learnt."
+        )
+    title = METRICS[alarm.metric].title
+    if alarm.detector == "SHIFT":
+        unit = METRICS[alarm.metric].unit
+        said = (
+            f"{title} {verb} {size:.0f} % {word} its learnt level "
+            f"({alarm.before:.3g} → {alarm.after:.3g} {unit}) since {clock}"
+        )
+    elif alarm.detector == "SPREAD":
+        said = f"{title} {'varies' if alarm.is_open else 'varied'} {1.0 + alarm.size_percent / 100.0:.2g} times as much as learnt since {clock}"  # noqa: E501
+    else:
+        said = f"{title} {'spikes' if alarm.is_open else 'spiked'} {1.0 + alarm.size_percent / 100.0:.2g} times as often as learnt since {clock}"  # noqa: E501
+    if alarm.state == "below_min_change":
+        return f"{said}: below the change that you asked to be told of."
+    return f"{said}. The evidence passed the line that chance crosses {_how_often(budget)}."
+
+
+def _how_often(budget: Budget) -> str:
+    rate = budget.alarms_per_day
+    if rate is None:
+        return "never"
+    for period, days in (("day", 1.0), ("week", 7.0), ("month", 30.0)):
+        times = rate * days
+        if times >= 0.99:
+            return f"once a {period}" if times < 1.01 else f"{times:.3g} times a {period}"
+    return f"{rate * 30.0:.3g} times a month"
+
+
+def incident_document(
+    incident: Incident, alarms: Sequence[StoredAlarm], rules: Sequence[str], series: Series, plan: Plan
+) -> Document:
+    """An incident with its alarms, the worst first; `rules` were broken on the bucket charts while it lasted."""
+    ranked = sorted(alarms, key=lambda a: (a.detector not in ("FAILURES", "SHIFT"), a.opened_us))
+    headline = alarm_sentence(ranked[0], plan.budget) if ranked else ""
+    if rules:
+        headline += f" Rules broken on the half-minute chart: {', '.join(rules)}."
+    return {
+        "id": incident.id,
+        **name_document(series),
+        "opened": time_text(incident.opened_us),
+        "change": time_text(min((a.change_us for a in alarms), default=incident.opened_us)),
+        "closed": time_text(incident.closed_us),
+        "state": incident.state,
+        "superseded": incident.superseded,
+        "headline": headline,
+        "metrics": sorted({a.metric for a in alarms}),
+        "rules": list(rules),
+        "proposed": any(a.proposed_us is not None and a.is_open for a in alarms),
+        "alarms": [alarm_document(a, plan) for a in ranked],
+        "acknowledged_at": time_text(incident.acknowledged_us),
+        "acknowledged_by": incident.acknowledged_by,
+        "note": incident.note,
+    }
+
+
+def phase_document(phase: Phase, versions: Sequence[BaselineRow]) -> Document:
+    """A phase with the versions of its limits."""
+    k = to_display(phase.metric)
+    return {
+        "metric": phase.metric,
+        "number": phase.number,
+        "start": time_text(phase.start_us),
+        "cause": phase.cause,
+        "who": phase.who,
+        "note": phase.note,
+        "made": time_text(phase.made_us),
+        "limits": [_version_document(v, k) for v in versions if v.phase == phase.number],
+    }
+
+
+def exclusion_document(exclusion: Exclusion) -> Document:
+    return {
+        "id": exclusion.id,
+        "from": time_text(exclusion.from_us),
+        "to": time_text(exclusion.to_us),
+        "reason": exclusion.reason,
+        "who": exclusion.who,
+        "made": time_text(exclusion.made_us),
+        "withdrawn": time_text(exclusion.withdrawn_us),
+    }
+
+
+def annotation_document(annotation: Annotation) -> Document:
+    return {
+        "id": annotation.id,
+        "time": time_text(annotation.time_us),
+        "text": annotation.text,
+        "who": annotation.who,
+        "made": time_text(annotation.made_us),
+    }
+
+
 def baseline_of(version: BaselineRow) -> Baseline:
     """The stored version as the object that judges."""
+    if version.document is not None:
+        return msgspec.json.decode(version.document, type=Baseline)
     return Baseline(
         centre=version.centre,
         sigma=version.sigma,
         scale="log" if version.scale == "log" else "linear",
         n=version.n,
         interval_us=version.interval_us,
-        state="frozen" if version.state == "frozen" else "provisional",
+        state="locked" if version.state == "locked" else "provisional",
     )
 
 
@@ -234,9 +503,7 @@ def observation_document(
     }
 
 
-def live_document(
-    row: Row, name: Mapping[str, str], error: str | None, verdicts: Mapping[str, Verdict]
-) -> Document:
+def live_document(row: Row, name: Mapping[str, str], error: str | None, judged: Judged) -> Document:
     """One observation as the live stream tells it: small, with what the charts said of it."""
     queue = METRICS["queue"].read(r.measured(row))
     return {
@@ -261,9 +528,25 @@ def live_document(
         "gpu_memory_percent": percent(row[18]),
         "verdicts": {
             metric: {"z": _round(v.z), "rules": [rule for rule, _side in v.rules]}
-            for metric, v in verdicts.items()
+            for metric, v in judged.verdicts.items()
+        },
+        "cold": judged.cold,
+        "buckets": {
+            metric: {
+                "time_ms": v.bucket.time_us / 1000.0,
+                "level": _round(v.bucket.level * to_display(metric)),
+                "score": None if v.bucket.u is None else round(v.bucket.u, 3),
+                "rules": [rule for rule, _side in v.bucket.rules],
+            }
+            for metric, v in judged.verdicts.items()
+            if v.bucket is not None
         },
     }
+
+
+def rounded(value: float | None) -> float | None:
+    """As every number of a document is."""
+    return _round(value)
 
 
 def _round(value: float | None) -> float | None:

@@ -1,17 +1,33 @@
 """The charts of all series: `observe` judges one observation on every watched metric. No I/O.
 
-Rows are handed in, so that replay after a restart and judging live are the same calls.
+Rows are handed in, so that replay after a restart, judging live, starting a phase in the past and a backtest
+are calls of the same charts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from llmscope.observation import METRICS, WATCHED, Measured
-from llmscope.spc.baseline import Baseline
-from llmscope.spc.chart import ControlChart, Verdict
-from llmscope.spc.episodes import Episode, EpisodeEvent
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Engine", "Judged", "Row", "SavedBaseline", "SavedSeries", "Verdict"]
+from llmscope.observation import METRICS, WATCHED, Measured
+from llmscope.spc.alarms import Alarm, AlarmEvent
+from llmscope.spc.baseline import Baseline
+from llmscope.spc.chart import BucketPoint, ControlChart, ManyVerdicts, Plan, Verdict, recentred
+from llmscope.spc.episodes import EpisodeEvent
+from llmscope.spc.failures import FailureChart
+from llmscope.spc.scores import median
+from llmscope.spc.state import ChartState, resume, state_of
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+FAILURES = "failures"  # the metric of the chart of failures
+COLD_FROM_MS = 100.0  # a model that loads faster was in memory
+COLD_TIMES = 3.0  # times the usual load time
+LOADS_N = 61  # recent load times whose median is the usual one
+KEPT_COLD = 5_000  # row ids of cold starts that are remembered
+KEPT_BUCKETS = 2_880  # judged buckets that are kept to be shown, a day of half minutes
 
 
 @dataclass(slots=True)  # not frozen: that would treble the cost of making one
@@ -31,92 +47,186 @@ class Judged:
     verdicts: dict[str, Verdict]
     events: Sequence[tuple[str, EpisodeEvent]] = ()
     baselines: Sequence[tuple[str, Baseline]] = ()
+    alarms: Sequence[tuple[str, AlarmEvent]] = ()
+    cold: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SavedBaseline:
-    """The limits in force, and the row that completed their fit."""
+@dataclass(slots=True)
+class ColdStarts:
+    """Tells observations that waited for the model to be loaded, by the load time the server reports."""
 
-    baseline: Baseline
-    fitted_id: int
+    loads_ms: list[float] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+
+    def is_cold(self, load_ms: float | None, row_id: int) -> bool:
+        if load_ms is None:
+            return False
+        loads = self.loads_ms
+        cold = load_ms > COLD_FROM_MS and (not loads or load_ms > COLD_TIMES * median(loads))
+        loads.append(load_ms)
+        if len(loads) > LOADS_N:
+            del loads[0]
+        if cold:
+            self.ids.append(row_id)
+            if len(self.ids) > KEPT_COLD:
+                del self.ids[0]
+        return cold
 
 
-@dataclass(frozen=True, slots=True)
-class SavedSeries:
-    """What was stored of a series' charts, as of the row `judged_id`."""
+@dataclass(slots=True)
+class SeriesState:
+    """What a checkpoint holds of the charts of one series, as of row `row_id`."""
 
-    judged_id: int = 0
-    baselines: dict[str, SavedBaseline] = field(default_factory=dict)
-    open_episodes: dict[str, list[Episode]] = field(default_factory=dict)
+    row_id: int
+    charts: dict[str, ChartState]
+    failures: FailureChart
+    cold: ColdStarts
+
+
+@dataclass(slots=True)
+class Charts:
+    """The charts of one series."""
+
+    by_metric: dict[str, ControlChart]
+    failures: FailureChart
+    cold: ColdStarts = field(default_factory=ColdStarts)
+    trace: dict[str, list[BucketPoint]] = field(default_factory=dict)
+
+
+Values = tuple[Floats, Integers, Integers, npt.NDArray[np.bool_]]
+"""Good values of a metric in its unit, row ids, times, and which are cold starts; in order of arrival."""
+
+PhaseValues = Callable[[int, str], tuple[Floats, Integers]]
+"""By series and metric: the good, warm, not excluded values of the current phase, and their times."""
+
+
+def _nothing(_series_id: int, _metric: str) -> tuple[Floats, Integers]:
+    return np.empty(0), np.empty(0, np.int64)
 
 
 class Engine:
-    """Judges observations of any number of series on the watched metrics."""
+    """Judges observations of any number of series on the watched metrics.
 
-    def __init__(self, watched: tuple[str, ...] = WATCHED) -> None:
+    `values` gives what a fit learns from; it is asked only when one falls due.
+    """
+
+    def __init__(
+        self, watched: tuple[str, ...] = WATCHED, plan: Plan | None = None, values: PhaseValues = _nothing
+    ) -> None:
         self.watched = watched
+        self.plan = plan or Plan()
+        self.values = values
         self._metrics = tuple(METRICS[key] for key in watched)
-        self._charts: dict[int, tuple[ControlChart, ...]] = {}
+        self._charts: dict[int, Charts] = {}
 
     def chart(self, series_id: int, metric: str) -> ControlChart | None:
         """The chart of a metric; None when it is not watched or the series has no observation yet."""
         charts = self._charts.get(series_id)
-        if charts is None or metric not in self.watched:
-            return None
-        return charts[self.watched.index(metric)]
+        return None if charts is None else charts.by_metric.get(metric)
+
+    def failures(self, series_id: int) -> FailureChart | None:
+        charts = self._charts.get(series_id)
+        return None if charts is None else charts.failures
+
+    def cold_ids(self, series_id: int) -> list[int]:
+        """Row ids of the recent cold starts of a series."""
+        charts = self._charts.get(series_id)
+        return [] if charts is None else charts.cold.ids
+
+    def trace(self, series_id: int, metric: str) -> list[BucketPoint]:
+        """The judged buckets of the last day, oldest first."""
+        charts = self._charts.get(series_id)
+        return [] if charts is None else charts.trace.get(metric, [])
 
     def observe(self, series_id: int, row: Row) -> Judged:
         """Judge one observation; observations of a series come in order of arrival."""
         charts = self._charts.get(series_id)
         if charts is None:
-            charts = self._charts[series_id] = tuple(ControlChart(m.scale) for m in self._metrics)
+            charts = self._made(series_id)
         verdicts: dict[str, Verdict] = {}
         events: list[tuple[str, EpisodeEvent]] = []
         baselines: list[tuple[str, Baseline]] = []
-        for metric, chart in zip(self._metrics, charts, strict=True):
+        alarms: list[tuple[str, AlarmEvent]] = []
+        cold = row.ok and charts.cold.is_cold(row.measured.load_ms, row.id)
+        for metric, chart in zip(self._metrics, charts.by_metric.values(), strict=True):
+            key = metric.key
             value = metric.read(row.measured) if row.ok else None
-            verdict = verdicts[metric.key] = chart.update(value, row.id, row.time_us)
+            verdict = verdicts[key] = chart.update(value, row.id, row.time_us, cold and key != "load")
             if verdict.events:
-                events += [(metric.key, event) for event in verdict.events]
+                events += [(key, event) for event in verdict.events]
             if verdict.baseline is not None:
-                baselines.append((metric.key, verdict.baseline))
-        return Judged(verdicts, events, baselines)
+                baselines.append((key, verdict.baseline))
+            if verdict.bucket is not None:
+                self._keep(charts, key, [verdict.bucket])
+                alarms += [(key, event) for event in verdict.alarms]
+        failed = charts.failures.update(not row.ok, row.id, row.time_us)
+        if failed:
+            alarms += [(FAILURES, event) for event in failed]
+        return Judged(verdicts, events, baselines, alarms, cold)
 
-    def restore(self, series_id: int, saved: SavedSeries, rows: Iterable[Row]) -> list[Judged]:
-        """Rebuild the charts of a series from what was stored; returns the verdicts after `judged_id`.
+    def _made(self, series_id: int) -> Charts:
+        charts = self._charts[series_id] = Charts(
+            {key: self._new_chart(series_id, key) for key in self.watched}, FailureChart(self.plan.budget)
+        )
+        return charts
 
-        `rows` are in order of arrival. For a metric that still learns they begin with the series' first row;
-        for one with frozen limits they hold at least the last 76 good rows up to `judged_id` (60 for the recent
-        mean, 16 for patterns), or all since its fit.
+    def _new_chart(self, series_id: int, metric: str) -> ControlChart:
+        return ControlChart(METRICS[metric].scale, self.plan, lambda: self.values(series_id, metric))
+
+    @staticmethod
+    def _keep(charts: Charts, metric: str, points: Iterable[BucketPoint]) -> None:
+        kept = charts.trace.setdefault(metric, [])
+        kept += points
+        if len(kept) > 1.25 * KEPT_BUCKETS:
+            del kept[:-KEPT_BUCKETS]
+
+    # -- restart
+
+    def state(self, series_id: int, row_id: int) -> SeriesState | None:
+        """What to store of a series judged up to that row; store it before the next one is judged."""
+        charts = self._charts.get(series_id)
+        if charts is None:
+            return None
+        states = {key: state_of(chart) for key, chart in charts.by_metric.items()}
+        return SeriesState(row_id, states, charts.failures, charts.cold)
+
+    def resume(self, series_id: int, state: SeriesState, baselines: dict[str, Baseline]) -> list[str]:
+        """Take over a stored state; the metrics that it knows nothing of, which begin anew."""
+        charts = self._made(series_id)
+        charts.failures, charts.cold = state.failures, state.cold
+        charts.failures.budget = self.plan.budget
+        missing: list[str] = []
+        for key, chart in charts.by_metric.items():
+            if key in state.charts:
+                resume(chart, state.charts[key], baselines.get(key))
+            else:
+                missing.append(key)
+        return missing
+
+    # -- phases
+
+    def begin_phase(
+        self, series_id: int, metric: str, rows: Values, alarm: Alarm | None = None
+    ) -> tuple[ManyVerdicts, Baseline | None]:
+        """Judge a metric by a new phase that begins with these rows, all that have come since.
+
+        With the alarm whose new level is accepted, the phase takes over what was learnt, moved to the new level;
+        without, it learns anew. Returns what the new chart found, and the baseline it began with.
         """
-        charts: list[ControlChart] = []
-        for metric in self._metrics:
-            known = saved.baselines.get(metric.key)
-            frozen = known is not None and known.baseline.state == "frozen"
-            charts.append(ControlChart(metric.scale, known.baseline if known and frozen else None))
-        self._charts[series_id] = tuple(charts)
-        after: list[Judged] = []
-        replaying = True
-        for row in rows:
-            if replaying and row.id > saved.judged_id:
-                for metric, chart in zip(self._metrics, charts, strict=True):
-                    chart.resume(saved.open_episodes.get(metric.key, ()))
-                replaying = False
-            if replaying:
-                self._replay(charts, saved, row)
-            else:
-                after.append(self.observe(series_id, row))
-        if replaying:
-            for metric, chart in zip(self._metrics, charts, strict=True):
-                chart.resume(saved.open_episodes.get(metric.key, ()))
-        return after
-
-    def _replay(self, charts: Sequence[ControlChart], saved: SavedSeries, row: Row) -> None:
-        """Let the charts see a row that was judged before; limits fitted later must not judge it."""
-        for metric, chart in zip(self._metrics, charts, strict=True):
-            known = saved.baselines.get(metric.key)
-            value = metric.read(row.measured) if row.ok else None
-            if known is not None and known.baseline.state == "frozen" and row.id <= known.fitted_id:
-                chart.recall(value, row.time_us)
-            else:
-                chart.update(value, row.id, row.time_us)
+        charts = self._charts.get(series_id) or self._made(series_id)
+        before = charts.by_metric[metric]
+        chart = self._new_chart(series_id, metric)
+        values, ids, times_us, cold = rows
+        baseline: Baseline | None = None
+        if alarm is not None and before.baseline is not None:
+            warm = ~cold
+            baseline = recentred(before.baseline, values[warm], times_us[warm])
+            chart.judge_by(baseline)
+            chart.learned_n, chart.learned_us, chart.stage = before.learned_n, before.learned_us, before.stage
+            chart.early = []
+        charts.by_metric[metric] = chart
+        told = chart.update_many(values, ids, times_us, cold)
+        first_us = int(times_us[0]) if len(times_us) else 2**62
+        charts.trace[metric] = [p for p in charts.trace.get(metric, []) if p.time_us < first_us]
+        self._keep(charts, metric, told.bucket_points())
+        return told, baseline

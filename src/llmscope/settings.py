@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -105,6 +106,40 @@ def _bracketed(host: str) -> str:
 def api_address(value: Any) -> Any:
     """The base URL of an LLMscope: as `address`, its port 8000 when none is named."""
     return address(value, default_port=8000)
+
+
+def share(value: Any) -> Any:
+    """A share from a number or a percentage.
+
+    >>> [share(text) for text in ("10%", "0.1", "0")]
+    [0.1, 0.1, 0.0]
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
+    if found is None or not 0.0 <= (number := float(found[1]) / (100.0 if found[2] else 1.0)) <= 1.0:
+        raise ValueError("must be a share such as 10% or 0.1, at most 100%")
+    return number
+
+
+def budget_text(value: str) -> str:
+    """How many false alarms are accepted, as `spc.calibration.Budget` reads it."""
+    text = value.strip().lower()
+    if text != "none" and re.fullmatch(r"\d+(\.\d+)?/(day|week|month)", text) is None:
+        raise ValueError("must be a budget such as 1/day, 1/week, 1/month or none")
+    return text
+
+
+def rules_text(value: str) -> str:
+    """Rules as `spc.rules.rules_named` reads them."""
+    text = value.strip()
+    if text.lower() in ("nelson", "western-electric", "nhs", "r1", "original", "none"):
+        return text.lower()
+    if re.fullmatch(r"[rR][1-8](\s*,\s*[rR][1-8])*", text) is None:
+        raise ValueError(
+            "must be rules such as R1,R2,R3, or nelson, western-electric, nhs, r1, original or none"
+        )
+    return text.upper()
 
 
 def comma_separated(value: Any) -> Any:
@@ -211,6 +246,24 @@ class Settings(BaseSettings):
         ("latency", "ttft", "ms_per_token"),
         min_length=1,
         description=f"Metrics with a control chart, of {', '.join(METRIC_KEYS)}.",
+    )
+    budget: Annotated[str, AfterValidator(budget_text)] = Field(
+        "1/week",
+        description="False alarms accepted per series and metric: `1/day`, `1/week`, `1/month`, or `none` for no "
+        "detectors.",
+    )
+    min_change: Annotated[float, BeforeValidator(share)] = Field(
+        0.10,
+        description="The smallest change of a level that opens an incident; `10%`, or `0` for every certain one.",
+    )
+    rules: Annotated[str, AfterValidator(rules_text)] = Field(
+        "original",
+        description="Rules marked on single points: `R1,R2,R3` and so on, or `nelson`, `western-electric`, `nhs`, "
+        "`r1`, `original` (R1 to R3), `none`. The half-minute chart always has all eight.",
+    )
+    learn: Annotated[Seconds, Field(ge=1_800, le=30 * 86_400)] = Field(
+        86_400.0,
+        description="Observed time after which a baseline is locked; detectors run from the first half hour on.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(
         "warning", description="What is logged, to standard error."

@@ -2,32 +2,75 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from tests import oracle
 from tests.strategies import scores
 
-from llmscope.spc.rules import RULES, BeyondLimits, OneSide
+from llmscope.spc.episodes import sign_of
+from llmscope.spc.rules import LONGEST, PRESETS, BeyondLimits, OneSide, Sides, UnknownRule, rules_named
+from llmscope.spc.scan import scan
 
 
 @given(scores)
 def test_streaming_agrees_with_the_definition(zs: list[float]) -> None:
-    for rule_type in RULES:
-        rule = rule_type()
+    for rule in rules_named("nelson"):
         streamed = [rule.update(z) for z in zs]
 
-        assert streamed == [oracle.RULES[rule.name](zs, i) for i in range(len(zs))]
+        assert streamed == oracle.signals(rule.name, zs)
 
 
 @given(scores)
 def test_a_restarted_rule_remembers_nothing(zs: list[float]) -> None:
-    for rule_type in RULES:
-        used, fresh = rule_type(), rule_type()
+    for used, fresh in zip(rules_named("nelson"), rules_named("nelson"), strict=True):
         for z in zs:
             used.update(z)
         used.restart()
 
         assert [used.update(z) for z in zs] == [fresh.update(z) for z in zs]
+
+
+@given(scores, st.sampled_from(list(PRESETS)), st.sampled_from(["both", "above", "below"]), st.data())
+def test_a_scan_finds_what_streaming_finds(
+    zs: list[float], names: str, side: Sides, data: st.DataObject
+) -> None:
+    rules = rules_named(names, side=side)
+    gaps = data.draw(st.sets(st.integers(0, max(0, len(zs) - 1)), max_size=3), label="gaps before")
+    absent = data.draw(st.sets(st.integers(0, max(0, len(zs) - 1)), max_size=2), label="not judged")
+    values = np.array([math.nan if i in absent else z for i, z in enumerate(zs)])
+    breaks = np.array([i in gaps for i in range(len(zs))], bool)
+    streamed: dict[str, list[int]] = {rule.name: [] for rule in rules}
+    for i, z in enumerate(zs):
+        for rule in rules:
+            if i in gaps or i in absent:
+                rule.restart()
+            found = None if i in absent else rule.update(z)
+            streamed[rule.name].append(0 if found is None else sign_of(found))
+
+    scanned = scan(values, rules, breaks)
+
+    assert {name: signs.tolist() for name, signs in scanned.items()} == streamed
+
+
+@pytest.mark.parametrize(
+    ("names", "run", "trend"), [("western-electric", 8, None), ("nhs", 7, 7), ("nelson", 9, 6)]
+)
+def test_a_preset_brings_its_lengths(names: str, run: int, trend: int | None) -> None:
+    by_name = {rule.name: rule for rule in rules_named(names)}
+
+    assert by_name["R2"].points == run
+    assert trend is None or by_name["R3"].points == trend
+
+
+def test_no_rule_looks_further_back_than_the_longest() -> None:
+    assert max(rule.points for rule in rules_named("nelson")) == LONGEST
+
+
+def test_an_unknown_rule_is_named() -> None:
+    with pytest.raises(UnknownRule, match="'R9' is not one of R1"):
+        rules_named("R1,R9")
 
 
 def test_a_point_on_the_line_ends_a_run() -> None:

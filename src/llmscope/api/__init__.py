@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmscope import __version__
-from llmscope.api import health, pages, problems, series, spc, stream, system, violations
+from llmscope.api import health, incidents, pages, phases, problems, series, spc, stream, system, violations
 from llmscope.api.parts import Parts
 from llmscope.api.shapes import STREAM_EVENTS, AcceptedOut, Problem
 from llmscope.api.stats import StatsDoor
@@ -48,7 +48,7 @@ def _routes() -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    for module in (spc, series, violations, stream, system, health):
+    for module in (spc, series, phases, incidents, violations, stream, system, health):
         app.include_router(module.router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app

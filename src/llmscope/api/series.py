@@ -24,6 +24,7 @@ async def list_series(request: Request, selection: Selection) -> Response:
             chart = parts.engine.chart(series.id, metric)
             found.append(
                 {
+                    "id": series.id,
                     **documents.name_document(series),
                     "metric": metric,
                     "first": documents.time_text(series.first_us),

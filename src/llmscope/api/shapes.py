@@ -34,7 +34,10 @@ class AcceptedOut(BaseModel):
 
 
 class StatusOut(BaseModel):
-    """How a series stands. `learning` until the baseline is frozen; `failing` while its probes fail."""
+    """How a series stands. `learning` until the detectors run; `failing` while its probes fail.
+
+    `learn_n` and `learn_left_s` say when they will; null once they do.
+    """
 
     state: Literal["empty", "learning", "live", "stale", "failing"]
     since: str | None
@@ -42,7 +45,7 @@ class StatusOut(BaseModel):
     age_s: float | None
     interval_s: float | None
     learned: int
-    learn_n: int
+    learn_n: int | None
     learn_left_s: float | None
     error_kind: str | None
     error: str | None
@@ -55,13 +58,162 @@ class LimitsVersionOut(BaseModel):
     model_config = {"populate_by_name": True}
 
     from_: str = Field(alias="from")
-    state: Literal["provisional", "frozen"]
+    state: Literal["provisional", "locked"]
+    phase: int
     centre: float
     sigma: float
     ucl: float
     lcl: float
     zones: list[float] = Field(description="The seven lines from LCL to UCL, one sigma apart.")
     n: int
+
+
+class CalibrationOut(BaseModel):
+    """What the detectors have learnt of a metric, and what they can see."""
+
+    n: int
+    buckets: int
+    bucket_s: float
+    points_per_bucket: int
+    is_traffic: bool
+    autocorrelation: float
+    bucket_autocorrelation: float
+    inflation: float
+    level: float = Field(description="The learnt level, in the unit of `values`.")
+    detectors: list[str]
+    expected_false_alarms_per_day: float | None
+    smallest_shift_percent: float | None = Field(
+        description="The smallest lasting shift of the level found within five minutes on average."
+    )
+
+
+class MarkOut(BaseModel):
+    """Episodes of a rule in the last 24 hours, beside what chance alone would give."""
+
+    chart: Literal["points", "buckets"]
+    rule: str
+    today: int
+    expected: float | None
+    beyond_chance: bool
+
+
+class BucketsOut(BaseModel):
+    """The chart of half minutes as columns; `scores` are standard normal while in control."""
+
+    times_ms: list[float]
+    levels: list[float]
+    scores: list[float | None]
+    rules: dict[str, list[str]] = Field(description="Broken rules, by position.")
+
+
+class AlarmOut(BaseModel):
+    """One change that a detector found. `before` and `after` are levels in the unit of `values` for SHIFT."""
+
+    id: int
+    metric: str
+    phase: int
+    detector: Literal["SHIFT", "SPREAD", "SPIKE", "FAILURES"]
+    direction: Literal["up", "down"]
+    state: Literal["open", "recovered", "accepted", "below_min_change", "ended"]
+    superseded: bool
+    change: str
+    opened: str
+    closed: str | None
+    change_id: int
+    opened_id: int
+    before: float
+    after: float
+    size_percent: float
+    size_low: float
+    size_high: float
+    sigmas: float
+    evidence: float
+    provisional: bool
+    proposed: str | None = Field(description="When the new level had been stable for 30 minutes.")
+    sentence: str
+
+
+class IncidentOut(BaseModel):
+    """Alarms of one series that overlap in time: what a person is told."""
+
+    id: int
+    provider: str
+    model: str
+    server: str
+    source: str
+    opened: str
+    change: str
+    closed: str | None
+    state: Literal["open", "recovered", "accepted", "ended"]
+    superseded: bool
+    headline: str
+    metrics: list[str]
+    rules: list[str]
+    proposed: bool
+    alarms: list[AlarmOut]
+    acknowledged_at: str | None
+    acknowledged_by: str | None
+    note: str | None
+
+
+class IncidentPageOut(BaseModel):
+    incidents: list[IncidentOut]
+    total: int
+
+
+class PhaseOut(BaseModel):
+    metric: str
+    number: int
+    start: str
+    cause: str
+    who: str | None
+    note: str | None
+    made: str
+    limits: list["LimitsVersionOut"]
+
+
+class PhaseListOut(BaseModel):
+    phases: list[PhaseOut]
+
+
+class ExclusionOut(BaseModel):
+    """`from`, `to` and who excluded what, why; `withdrawn` when it was taken back."""
+
+    model_config = {"populate_by_name": True}
+
+    id: int
+    from_: str = Field(alias="from")
+    to: str
+    reason: str
+    who: str | None
+    made: str
+    withdrawn: str | None
+
+
+class ExclusionListOut(BaseModel):
+    exclusions: list[ExclusionOut]
+
+
+class AnnotationOut(BaseModel):
+    id: int
+    time: str
+    text: str
+    who: str | None
+    made: str
+
+
+class AnnotationListOut(BaseModel):
+    annotations: list[AnnotationOut]
+
+
+class FailuresOut(BaseModel):
+    """The p chart of failures by half minute."""
+
+    times_ms: list[float]
+    seen: list[int]
+    failed: list[int]
+    centre: float | None
+    ucl: list[float]
 
 
 class LimitsOut(BaseModel):
@@ -76,17 +228,33 @@ class LimitsOut(BaseModel):
     ucl: float | None
     lcl: float | None
     zones: list[float] | None = Field(description="The seven lines from LCL to UCL, one sigma apart.")
-    state: Literal["none", "learning", "provisional", "frozen"]
+    state: Literal["none", "learning", "provisional", "locked"]
     learned_n: int
-    learn_n: int
+    alarms_in_s: float | None = Field(
+        description="Seconds of observation until the detectors run; null once they do."
+    )
+    locks_in_s: float | None = Field(description="Until the baseline is locked; null once it is.")
+    budget_per_day: float | None = Field(description="False alarms accepted a day; null for no detectors.")
+    min_change_percent: float | None
+    calibration: "CalibrationOut | None"
     scale: Literal["log", "linear"]
     baseline_at: str | None
     limits: list[LimitsVersionOut]
 
 
 class SpcOut(LimitsOut):
-    """Limits, and the statistics of the window."""
+    """Limits, the statistics of the window, and both charts with what was found on them."""
 
+    series_id: int
+    buckets: BucketsOut
+    marks: list[MarkOut]
+    phases: list[PhaseOut]
+    incidents: list[IncidentOut]
+    level_marks: list[AlarmOut] = Field(description="Levels that moved by less than min_change.")
+    exclusions: list[ExclusionOut]
+    annotations: list[AnnotationOut]
+    cold_ids: list[int] = Field(description="Observations that waited for the model to load.")
+    failures: FailuresOut
     n: int
     mean: float | None
     std: float | None
@@ -109,6 +277,9 @@ class ViolationOut(BaseModel):
     server: str
     source: str
     metric: str
+    chart: Literal["points", "buckets"]
+    phase: int
+    superseded: bool
     rule: str
     side: str
     severity: Literal["critical", "warning"]
@@ -176,6 +347,7 @@ class WindowOut(BaseModel):
 
 
 class SeriesOut(SeriesName):
+    id: int
     metric: str
     first: str | None
     last: str | None
@@ -283,8 +455,9 @@ class AboutOut(BaseModel):
     simulated: bool
     targets: list[TargetOut]
     interval_s: float | None
-    learn_n: int
-    provisional_n: int
+    provisional_n: int = Field(description="Good points after which the first limits are drawn.")
+    budget: str = Field(description="False alarms accepted, such as 1/week.")
+    min_change_percent: float
     docs: str
 
 
@@ -310,6 +483,10 @@ class LiveObservationOut(SeriesName):
     gpu_percent: float | None
     gpu_memory_percent: float | None
     verdicts: dict[str, dict[str, Any]]
+    cold: bool
+    buckets: dict[str, dict[str, Any]] = Field(
+        description="By metric, the half minutes that this one completed."
+    )
 
 
 class LimitsEventOut(SeriesName):
@@ -327,4 +504,8 @@ class StatusEventOut(BaseModel):
     status: StatusOut
 
 
-STREAM_EVENTS: tuple[type[BaseModel], ...] = (LiveObservationOut, LimitsEventOut, StatusEventOut)
+STREAM_EVENTS: tuple[type[BaseModel], ...] = (
+    LiveObservationOut,
+    LimitsEventOut,
+    StatusEventOut,
+)

@@ -14,12 +14,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from llmscope import documents
-from llmscope.api.parts import Selection, parts_of
+from llmscope.api.parts import Parts, Selection, parts_of
+from llmscope.api.phases import phase_documents
 from llmscope.api.problems import problem
 from llmscope.api.shapes import WindowOut
 from llmscope.engine import Engine
 from llmscope.observation import METRICS
-from llmscope.store import Series
+from llmscope.spc.failures import p_chart
+from llmscope.store import Annotation, Series
 from llmscope.store.window import COLUMN
 
 POINTS_PER_HOUR = 1_800  # one every 2 s: 1,800, 10,800, 43,200 for 1, 6, 24 hours, as the original had it
@@ -234,20 +236,81 @@ async def spc_window(
     if only is not None:
         versions = parts.store.baselines.get((only.id, metric), [])
         built["spc"] = documents.limits_document(metric, chart, versions, from_us)
-        built["spc"] |= window_statistics(values)
+        built["spc"] |= window_statistics(values) | _charts(parts, only, metric, from_us, now_us)
     else:
         built["spc"] = None
     built["violations"] = [
         documents.violation_document(v, one)
         for one in chosen
         for v in parts.ingest.recent.get(one.id, {}).values()
-        if v.metric == metric and (v.open or v.last_signal_us >= from_us)
+        if v.metric == metric and not v.superseded and (v.open or v.last_signal_us >= from_us)
     ]
     built["cursor"] = str(parts.ingest.last_id)
     built["status"] = documents.status_document(
         _latest(chosen), _status_chart(parts.engine, chosen, metric), now_us
     )
     return Response(orjson.dumps(built, option=_OPTIONS), media_type="application/json")
+
+
+def _charts(parts: Parts, series: Series, metric: str, from_us: int, now_us: int) -> dict[str, Any]:
+    """Both charts of a metric with what was found on them since `from_us`."""
+    findings, engine = parts.ingest.findings, parts.engine
+    chart = engine.chart(series.id, metric)
+    trace = engine.trace(series.id, metric)
+    window = series.window
+    marks: list[documents.Document] = []
+    if chart is not None:
+        day_ago = now_us - 86_400_000_000
+        judged = int(np.count_nonzero((window.times_us >= day_ago) & (window.column("outcome") == 0.0)))
+        violations = [
+            v
+            for v in parts.ingest.recent.get(series.id, {}).values()
+            if v.metric == metric and not v.superseded
+        ]
+        marks = documents.marks_document(chart, violations, now_us, judged, trace)
+    incidents = sorted(findings.incidents.get(series.id, {}).values(), key=lambda i: -i.opened_us)
+    annotations = parts.store.records.all(
+        Annotation, "series_id = ? AND time_us >= ? ORDER BY time_us", (series.id, from_us)
+    )
+    return {
+        "series_id": series.id,
+        "buckets": documents.buckets_document(metric, trace, from_us),
+        "marks": marks,
+        "phases": phase_documents(parts, series, metric),
+        "incidents": [
+            findings.incident_document(i)
+            for i in incidents
+            if not i.superseded and (i.closed_us is None or i.closed_us >= from_us)
+        ],
+        "level_marks": [
+            documents.alarm_document(a, engine.plan)
+            for a in findings.alarms.get(series.id, {}).values()
+            if a.metric == metric and a.state == "below_min_change" and not a.superseded
+        ],
+        "exclusions": [
+            documents.exclusion_document(e)
+            for e in findings.exclusions.get(series.id, ())
+            if e.withdrawn_us is None
+        ],
+        "annotations": [documents.annotation_document(a) for a in annotations],
+        "cold_ids": [i for i in engine.cold_ids(series.id) if len(window) and i >= int(window.ids[0])],
+        "failures": _failures(parts, series, from_us),
+    }
+
+
+def _failures(parts: Parts, series: Series, from_us: int) -> dict[str, Any]:
+    """The p chart of failures since then."""
+    chart = parts.engine.failures(series.id)
+    positions = series.window.since_time(from_us)
+    failed = series.window.column("outcome")[positions] != 0.0
+    found = p_chart(series.window.times_us[positions], failed, 0.0 if chart is None else chart.cusum.rate)
+    return {
+        "times_ms": found.times_us / 1000.0,
+        "seen": found.seen,
+        "failed": found.failed,
+        "centre": None if chart is None else documents.rounded(found.centre),
+        "ucl": np.round(found.ucl, 4),
+    }
 
 
 def _latest(chosen: Sequence[Series]) -> Series | None:

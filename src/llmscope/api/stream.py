@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 
 from llmscope import documents
 from llmscope.api.parts import Parts, Selection, SeriesFilter, parts_of
+from llmscope.engine import Judged
 from llmscope.live import frame
 from llmscope.store import Series
 from llmscope.store import rows as r
@@ -95,6 +96,12 @@ def _missed(parts: Parts, selection: SeriesFilter, metric: str | None, cursor: s
             if changed and metric in (None, violation.metric):
                 document = documents.violation_document(violation, series)
                 frames.append(frame("violation", orjson.dumps(document)))
+        findings = parts.ingest.findings
+        frames += [
+            findings.incident_frame(incident)[0]
+            for incident in findings.incidents.get(series.id, {}).values()
+            if not incident.superseded
+        ]
         for watched in parts.engine.watched:
             if metric in (None, watched):
                 versions = parts.store.baselines.get((series.id, watched), [])
@@ -115,7 +122,7 @@ def _observations(parts: Parts, series: Series, since: int, count: int) -> list[
             row[r.ID],
             frame(
                 "observation",
-                orjson.dumps(documents.live_document(row, name, errors.get(row[r.ID]), {})),
+                orjson.dumps(documents.live_document(row, name, errors.get(row[r.ID]), Judged({}))),
                 str(row[r.ID]),
             ),
         )

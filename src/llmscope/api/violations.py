@@ -5,7 +5,7 @@ import csv
 import io
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
@@ -23,7 +23,7 @@ from llmscope.store import Series, Violation, ViolationQuery
 from llmscope.store import rows as r
 from llmscope.store.rows import Row, ms
 
-RULE_NAMES = tuple(rule.name for rule in RULES)
+RULE_NAMES = tuple(RULES)
 BASELINE_POINTS = 150  # the good points before the pattern that "what it usually is" is the median of
 CSV_PAGE = 1_000
 
@@ -38,6 +38,13 @@ def _query(
     rule: Annotated[str | None, Query(description="Only these rules, comma-separated: R1,R2")] = None,
     acknowledged: Annotated[bool | None, Query(description="Only acknowledged ones, or only others.")] = None,
     open: Annotated[bool | None, Query(description="Only those still going on, or only others.")] = None,
+    chart: Annotated[
+        Literal["points", "buckets"] | None,
+        Query(description="Only those of single points, or of half minutes."),
+    ] = None,
+    superseded: Annotated[
+        bool, Query(description="Those of judgements that were made again, instead of those in force.")
+    ] = False,
 ) -> ViolationQuery:
     rules = None if rule is None else tuple(rule.split(","))
     if rules is not None and (unknown := [name for name in rules if name not in RULE_NAMES]):
@@ -47,7 +54,17 @@ def _query(
     since_us = None if hours is None else parts_of(request).clock_us() - int(hours * 3.6e9)
     s: SeriesFilter = selection
     return ViolationQuery(
-        since_us, s.provider, s.model, s.server, s.source, metric, rules, acknowledged, open
+        since_us,
+        s.provider,
+        s.model,
+        s.server,
+        s.source,
+        metric,
+        rules,
+        acknowledged,
+        open,
+        chart,
+        superseded,
     )
 
 
@@ -148,7 +165,7 @@ async def _acknowledge(
     parts.store.write(run, finish)
     await done
     violation = await _violation(parts, violation_id)
-    parts.ingest.acknowledged(violation)
+    parts.ingest.findings.acknowledged(violation)
     return _document(parts, violation)
 
 

@@ -1,4 +1,5 @@
-"""The baseline of a chart: centre and sigma learnt from good points, and the control limits they give."""
+"""The baseline of a chart: centre and sigma learnt from good points, the control limits they give, and the
+reference of the calibrated chart once there is one."""
 
 import math
 from dataclasses import dataclass
@@ -7,11 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Scale = Literal["log", "linear"]
-State = Literal["provisional", "frozen"]
+from llmscope.spc.reference import Reference
 
-LEARN_N = 150  # good points after which the limits are frozen: five minutes at one every 2 s
-PROVISIONAL_AT = (20, 40, 80)  # good points at which provisional limits are fitted and refitted
+Scale = Literal["log", "linear"]
+State = Literal["provisional", "locked"]
+
 MAD_TO_SIGMA = 1.4826  # 1 / quantile(3/4) of N(0, 1): makes the median absolute deviation estimate sigma
 SCREEN_SIGMA = 4.0  # points further out are left out of a fit, once: a cold start must not widen the limits
 SIGMA_FLOOR = (
@@ -35,9 +36,10 @@ class Baseline:
     """Centre and sigma of ln(value) on the log scale, of the value itself on the linear one.
 
     `interval_us` is the median spacing of the points it was learnt from: a longer silence than three of them
-    is a gap.
+    is a gap. `reference` is None while too little is known for the detectors. `rates_a_day` are the episodes of
+    each rule on the points it was learnt from, a day: what the same process, left alone, goes on to show.
 
-    >>> limits = Baseline(math.log(100.0), 0.1, "log", 150, 2_000_000, "frozen").limits()
+    >>> limits = Baseline(math.log(100.0), 0.1, "log", 150, 2_000_000, "locked").limits()
     >>> round(limits.lcl, 2), round(limits.centre, 2), round(limits.ucl, 2)
     (74.08, 100.0, 134.99)
     """
@@ -48,13 +50,20 @@ class Baseline:
     n: int
     interval_us: int
     state: State
+    reference: Reference | None = None
+    rates_a_day: dict[str, float] | None = None
 
     def limits(self) -> Limits:
         """The control limits in the metric's unit; on the log scale the LCL is always above zero."""
-        lines = [self.centre + k * self.sigma for k in (-3, -2, -1, 0, 1, 2, 3)]
-        if self.scale == "log":
-            lines = [math.exp(line) for line in lines]
-        return Limits(lines[3], (lines[6] - lines[0]) / 6.0, lines[6], lines[0], tuple(lines))
+        return limits(self.centre, self.sigma, self.scale)
+
+
+def limits(centre: float, sigma: float, scale: Scale) -> Limits:
+    """The lines for a centre and sigma on the scale."""
+    lines = [centre + k * sigma for k in (-3, -2, -1, 0, 1, 2, 3)]
+    if scale == "log":
+        lines = [math.exp(line) for line in lines]
+    return Limits(lines[3], (lines[6] - lines[0]) / 6.0, lines[6], lines[0], tuple(lines))
 
 
 def fit(

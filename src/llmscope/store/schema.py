@@ -151,7 +151,145 @@ LEFT JOIN prompt p ON p.id = o.prompt_id
 LEFT JOIN failure f ON f.observation_id = o.id;
 """
 
-MIGRATIONS: tuple[str, ...] = (INITIAL,)
+_VIOLATION_COLUMNS = (
+    "id, series_id, metric, rule, side, pattern_start_id, pattern_start_us, first_signal_id, first_signal_us, "
+    "last_signal_id, last_signal_us, open, count, peak_z, peak_value, peak_id, value, centre, sigma, ucl, lcl, "
+    "n, mean, std, provisional, acknowledged_us, acknowledged_by, note"
+)
+
+PHASES = f"""
+-- a violation belongs to a chart and a phase; one of a judgement that was made again is superseded, not deleted
+CREATE TABLE violation_2 (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    side TEXT NOT NULL,
+    pattern_start_id INTEGER NOT NULL,
+    pattern_start_us INTEGER NOT NULL,
+    first_signal_id INTEGER NOT NULL,
+    first_signal_us INTEGER NOT NULL,
+    last_signal_id INTEGER NOT NULL,
+    last_signal_us INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    peak_z REAL NOT NULL,
+    peak_value REAL NOT NULL,
+    peak_id INTEGER NOT NULL,
+    value REAL NOT NULL,
+    centre REAL NOT NULL,
+    sigma REAL NOT NULL,
+    ucl REAL NOT NULL,
+    lcl REAL NOT NULL,
+    n INTEGER NOT NULL,
+    mean REAL,
+    std REAL,
+    provisional INTEGER NOT NULL,
+    acknowledged_us INTEGER,
+    acknowledged_by TEXT,
+    note TEXT,
+    chart TEXT NOT NULL DEFAULT 'points',
+    phase INTEGER NOT NULL DEFAULT 1,
+    superseded INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (series_id, metric, chart, rule, side, first_signal_id, phase)
+) STRICT;
+INSERT INTO violation_2 ({_VIOLATION_COLUMNS}) SELECT {_VIOLATION_COLUMNS} FROM violation;
+DROP TABLE violation;
+ALTER TABLE violation_2 RENAME TO violation;
+CREATE INDEX violation_by_time ON violation (first_signal_us);
+UPDATE violation SET open = 0;
+
+-- versions of limits, with everything that was learnt
+ALTER TABLE baseline ADD COLUMN phase INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE baseline ADD COLUMN document TEXT;
+UPDATE baseline SET state = 'locked' WHERE state = 'frozen';
+
+CREATE TABLE phase (
+    series_id INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    start_id INTEGER NOT NULL,
+    start_us INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    who TEXT,
+    note TEXT,
+    made_us INTEGER NOT NULL,
+    PRIMARY KEY (series_id, metric, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE exclusion (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    from_us INTEGER NOT NULL,
+    to_us INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    who TEXT,
+    made_us INTEGER NOT NULL,
+    withdrawn_us INTEGER
+) STRICT;
+
+CREATE TABLE annotation (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    who TEXT,
+    made_us INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE incident (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    opened_id INTEGER NOT NULL,
+    opened_us INTEGER NOT NULL,
+    closed_us INTEGER,
+    state TEXT NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0,
+    acknowledged_us INTEGER,
+    acknowledged_by TEXT,
+    note TEXT
+) STRICT;
+CREATE INDEX incident_by_time ON incident (opened_us);
+
+CREATE TABLE alarm (
+    id INTEGER PRIMARY KEY,
+    incident_id INTEGER,
+    series_id INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    phase INTEGER NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0,
+    detector TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    state TEXT NOT NULL,
+    change_id INTEGER NOT NULL,
+    change_us INTEGER NOT NULL,
+    opened_id INTEGER NOT NULL,
+    opened_us INTEGER NOT NULL,
+    closed_id INTEGER,
+    closed_us INTEGER,
+    before REAL NOT NULL,
+    after REAL NOT NULL,
+    size_percent REAL NOT NULL,
+    size_low REAL NOT NULL,
+    size_high REAL NOT NULL,
+    sigmas REAL NOT NULL,
+    evidence REAL NOT NULL,
+    buckets INTEGER NOT NULL,
+    provisional INTEGER NOT NULL,
+    proposed_us INTEGER
+) STRICT;
+CREATE INDEX alarm_by_time ON alarm (opened_us);
+CREATE INDEX alarm_by_incident ON alarm (incident_id);
+
+-- what the charts of a series remember, as of row `row_id`: a restart goes on from there
+CREATE TABLE chart_state (
+    series_id INTEGER PRIMARY KEY,
+    row_id INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

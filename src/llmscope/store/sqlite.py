@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmscope.store import rows as r
+from llmscope.store.incidents import Records
 from llmscope.store.rows import Row
 from llmscope.store.schema import migrate
 from llmscope.store.violations import Violation, ViolationTable
@@ -76,7 +77,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class BaselineRow:
-    """One version of the limits of one metric of one series, as stored."""
+    """One version of the limits of one metric of one series, as stored; `document` is all of the baseline."""
 
     series_id: int
     metric: str
@@ -89,6 +90,11 @@ class BaselineRow:
     sigma: float
     n: int
     interval_us: int
+    phase: int = 1
+    document: str | None = None
+
+
+_BASELINE_COLUMNS = ", ".join(BaselineRow.__slots__)
 
 
 class Store:
@@ -110,6 +116,7 @@ class Store:
         migrate(connection)
         self._connection = connection
         self.violations = ViolationTable(self.read)
+        self.records = Records(self.read)
         self.series: dict[int, Series] = {}
         self.series_by_key: dict[SeriesKey, Series] = {}
         self.prompt_hash_by_id: dict[int, str] = {}
@@ -164,8 +171,7 @@ class Store:
             self.prompt_hash_by_id[prompt_id] = digest
             self._prompt_by_hash[digest] = (prompt_id, bool(has_text))
         for row in connection.execute(
-            "SELECT series_id, metric, version, fitted_id, fitted_us, state, scale, centre, sigma, n, "
-            "interval_us FROM baseline ORDER BY series_id, metric, version"
+            f"SELECT {_BASELINE_COLUMNS} FROM baseline ORDER BY series_id, metric, version"
         ):
             self.baselines.setdefault((row[0], row[1]), []).append(BaselineRow(*row))
         self._load_windows()
@@ -267,24 +273,40 @@ class Store:
         self,
         violations: Iterable[Violation],
         baselines: Iterable[BaselineRow],
-        series: Iterable[Series],
+        records: Iterable[Any],
+        states: Iterable[tuple[int, int, str]],
         on_done: Callable[[Exception | None], None],
     ) -> None:
-        """Store what was found, and that the named series are judged so far, in one transaction."""
+        """Store what was found, in one transaction.
+
+        `records` are those of `store.incidents`; `states` say what the charts of a series remember: series, the
+        row they have judged so far, and a document.
+        """
         found = [v.as_row() for v in violations]
         fitted = [tuple(getattr(b, name) for name in BaselineRow.__slots__) for b in baselines]
-        marks = [(s.judged_id, s.id) for s in series]
+        kept, marks = list(records), list(states)
 
         def run(connection: sqlite3.Connection) -> None:
             self.violations.upsert(connection, found)
+            self.records.put(connection, kept)
             connection.executemany(
-                "INSERT OR REPLACE INTO baseline (series_id, metric, version, fitted_id, fitted_us, state, "
-                "scale, centre, sigma, n, interval_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT OR REPLACE INTO baseline ({_BASELINE_COLUMNS}) "
+                f"VALUES ({', '.join('?' * len(BaselineRow.__slots__))})",
                 fitted,
             )
-            connection.executemany("UPDATE series SET judged_id = ? WHERE id = ?", marks)
+            connection.executemany(
+                "INSERT OR REPLACE INTO chart_state (series_id, row_id, document) VALUES (?, ?, ?)", marks
+            )
+            connection.executemany(
+                "UPDATE series SET judged_id = ? WHERE id = ?", [(row_id, of) for of, row_id, _ in marks]
+            )
 
         self._writer.submit(Write(run, on_done))
+
+    def chart_states(self) -> dict[int, tuple[int, str]]:
+        """What the charts of each series remember: the row they have judged so far, and the document."""
+        found = self.read().execute("SELECT series_id, row_id, document FROM chart_state")
+        return {series_id: (row_id, document) for series_id, row_id, document in found}
 
     def checkpoint(self) -> None:
         """Note the running counts of all series, so that a start need not count again."""

@@ -36,6 +36,9 @@ COLUMNS = (
     "acknowledged_us",
     "acknowledged_by",
     "note",
+    "chart",
+    "phase",
+    "superseded",
 )
 
 
@@ -43,7 +46,8 @@ COLUMNS = (
 class Violation(Episode):
     """An episode as it is stored: of which metric of which series, and what people said of it.
 
-    Values are in the metric's own unit (ms for durations).
+    Values are in the metric's own unit (ms for durations). A superseded one belongs to a judgement that was made
+    again, because a phase was begun before it or points were excluded: it is kept, and no longer counts.
     """
 
     id: int
@@ -52,6 +56,8 @@ class Violation(Episode):
     acknowledged_us: int | None = None
     acknowledged_by: str | None = None
     note: str | None = None
+    phase: int = 1
+    superseded: bool = False
 
     def as_row(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in COLUMNS)
@@ -61,6 +67,7 @@ class Violation(Episode):
         found = dict(zip(COLUMNS, row, strict=True))
         found["open"] = bool(found["open"])
         found["provisional"] = bool(found["provisional"])
+        found["superseded"] = bool(found["superseded"])
         return cls(**found)
 
 
@@ -77,6 +84,8 @@ class ViolationQuery:
     rules: tuple[str, ...] | None = None
     acknowledged: bool | None = None
     open: bool | None = None
+    chart: str | None = None
+    superseded: bool | None = False
 
     def where(self) -> tuple[str, list[Any]]:
         """The condition and its bound values; the columns are fixed names, the values are bound."""
@@ -91,6 +100,7 @@ class ViolationQuery:
             ("s.server", self.server),
             ("s.source", self.source),
             ("v.metric", self.metric),
+            ("v.chart", self.chart),
         ):
             if wanted is not None:
                 parts.append(f"{column} = ?")
@@ -100,6 +110,9 @@ class ViolationQuery:
             values += self.rules
         if self.acknowledged is not None:
             parts.append(f"v.acknowledged_us IS {'NOT ' if self.acknowledged else ''}NULL")
+        if self.superseded is not None:
+            parts.append("v.superseded = ?")
+            values.append(int(self.superseded))
         if self.open is not None:
             parts.append("v.open = ?")
             values.append(int(self.open))
@@ -108,11 +121,19 @@ class ViolationQuery:
 
 _SELECT = "SELECT " + ", ".join(f"v.{c}" for c in COLUMNS) + " FROM violation v"
 _FROM_BOTH = " JOIN series s ON s.id = v.series_id"
-FOLLOWS = ("last_signal_id", "last_signal_us", "open", "count", "peak_z", "peak_value", "peak_id")
+FOLLOWS = (
+    "last_signal_id",
+    "last_signal_us",
+    "open",
+    "count",
+    "peak_z",
+    "peak_value",
+    "peak_id",
+    "superseded",
+)
 _UPSERT = (
     f"INSERT INTO violation ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
-    "ON CONFLICT (series_id, metric, rule, side, first_signal_id) DO UPDATE SET "
-    + ", ".join(f"{c} = excluded.{c}" for c in FOLLOWS)
+    "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in FOLLOWS)
 )
 
 
@@ -150,7 +171,8 @@ class ViolationTable:
     def recent(self, since_us: int) -> list[Violation]:
         """Those still open or with a signal since then, oldest first."""
         found = self._reader().execute(
-            f"{_SELECT} WHERE v.open = 1 OR v.first_signal_us >= ? OR v.last_signal_us >= ? ORDER BY v.id",
+            f"{_SELECT} WHERE v.open = 1 OR (v.superseded = 0 AND (v.first_signal_us >= ? OR v.last_signal_us >= ?)) "
+            "ORDER BY v.id",
             (since_us, since_us),
         )
         return [Violation.from_row(row) for row in found]

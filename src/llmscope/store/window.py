@@ -54,6 +54,14 @@ class Window:
     def column(self, name: str) -> Floats:
         return self.measured[:, COLUMN[name]]
 
+    def values(self, metric: str) -> npt.NDArray[np.float64]:
+        """A metric of every row in its own unit, nan where it was not measured or the request failed."""
+        return metric_values(self.measured, metric)
+
+    def time_of(self, row_id: int) -> int:
+        """When the row with that id was observed; it must be held."""
+        return int(self.times_us[int(np.searchsorted(self.ids, row_id))])
+
     def extend(self, rows: Sequence[Row]) -> None:
         """Append rows of `rows.COLUMNS`; ids must be larger than all before."""
         if len(rows) == 1:
@@ -144,3 +152,39 @@ class Window:
         if len(good) >= n:
             return int(self.ids[good[-n]])
         return int(self.ids[0]) if len(self) else 0
+
+
+def metric_values(measured: Floats, metric: str) -> npt.NDArray[np.float64]:
+    """A metric of rows of measured columns, shape (n,), as `observation.METRICS` reads it from one."""
+
+    def of(name: str) -> npt.NDArray[np.float64]:
+        return measured[:, COLUMN[name]].astype(np.float64)
+
+    if metric == "latency":
+        values = of("latency_us")
+    elif metric == "ttft":
+        values = of("ttft_us")
+    elif metric == "load":
+        values = of("load_us")
+    elif metric == "queue":
+        rest = of("total_us") - of("load_us") - of("prompt_eval_us") - of("eval_us")
+        values = np.maximum(np.round(rest, 3), 0.0)
+    elif metric == "prompt_ms_per_token":
+        values = _quotient(of("prompt_eval_us"), of("prompt_eval_count"), 1.0)
+    elif metric == "ms_per_token":
+        values = _quotient(of("eval_us"), of("eval_count"), 2.0)
+    elif metric == "tokens_per_second":
+        values = 1e3 * _quotient(of("eval_count"), of("eval_us"), 1e-9)
+    else:
+        raise KeyError(metric)
+    values[measured[:, COLUMN["outcome"]] != 0.0] = np.nan
+    return values
+
+
+def _quotient(
+    top: npt.NDArray[np.float64], bottom: npt.NDArray[np.float64], least: float
+) -> npt.NDArray[np.float64]:
+    """top / bottom where bottom is at least `least`, else nan."""
+    values = np.full(len(top), np.nan)
+    np.divide(top, bottom, out=values, where=bottom >= least)
+    return values
