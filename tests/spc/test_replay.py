@@ -6,12 +6,16 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tests.spc.series import LEARN_US, Made, found, made, stream
+from tests.spc.series import Made, found, made, stream
 
 from llmscope.spc.chart import ControlChart, ManyVerdicts
 from llmscope.spc.state import ChartState, resume, state_of
+
+
+SEEDED = settings(deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+"""No shrinking: a smaller seed makes no simpler series, and each try takes a second."""
 
 
 def close(a: Any, b: Any) -> bool:
@@ -23,7 +27,7 @@ def close(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(SEEDED, max_examples=25)
 @given(made(), st.lists(st.integers(1, 2_599), max_size=3))
 def test_many_at_once_find_what_one_by_one_finds(data: Made, cuts: list[int]) -> None:
     chart = data.chart()
@@ -44,10 +48,10 @@ def test_many_at_once_find_what_one_by_one_finds(data: Made, cuts: list[int]) ->
         assert close(at_once.episodes[key], episode), key
     for alarm_key, alarm in one_by_one.alarms.items():
         assert close(at_once.alarms[alarm_key], alarm), alarm_key
-    assert chart.state == many_chart.state == "locked" or chart.learned_us < LEARN_US
+    assert chart.state == many_chart.state
 
 
-@settings(deadline=None, max_examples=25)
+@settings(SEEDED, max_examples=25)
 @given(made(), st.lists(st.integers(1, 2_599), min_size=1, max_size=4))
 def test_a_restart_anywhere_is_as_if_it_had_never_stopped(data: Made, cuts: list[int]) -> None:
     straight = stream(data.chart(), data)
@@ -70,7 +74,7 @@ def _stored(chart: ControlChart) -> Any:
     return msgspec.json.decode(msgspec.json.encode(chart.baseline), type=type(chart.baseline))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(SEEDED, max_examples=15)
 @given(made(), st.sampled_from([2.0**-6, 2.0, 2.0**9]))
 def test_scaling_all_values_changes_nothing_found(data: Made, factor: float) -> None:
     as_it_is = found(stream(data.chart(), data))
@@ -82,7 +86,7 @@ def test_scaling_all_values_changes_nothing_found(data: Made, factor: float) -> 
         assert math.isclose(scaled.alarms[key].size_percent, alarm.size_percent, rel_tol=1e-6, abs_tol=1e-6)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(SEEDED, max_examples=15)
 @given(made())
 def test_an_episode_keeps_its_invariants(data: Made) -> None:
     for verdict in stream(data.chart(), data):

@@ -23,6 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 MERGED_GAP = 2  # judged points without the signal that do not end an episode
 ChartName = Literal["points", "buckets"]
+SAME_PEAK = 1e-9  # sigma: peaks that only rounding tells apart are one, and the first stays
 NO_SIDE = ("R4", "R7", "R8")
 _SIDES = {"R3": {1: "up", -1: "down"}}
 _BOTH = {1: "above", -1: "below"}
@@ -190,7 +191,7 @@ class Marks:
                         if start < 0
                         else Judged(0.0, int(first_ids[start]), int(first_us[start]))
                     )
-                    peak = int(rows[np.argmax(np.abs(zs[rows]))]) if len(rows) > 1 else first
+                    peak = _furthest(rows, zs) if len(rows) > 1 else first
                     episode = self._opened(
                         key,
                         float(zs[peak]),
@@ -233,8 +234,8 @@ class Marks:
         episode = self.open[key]
         if mine:
             rows = at[:mine]
-            peak = int(rows[np.argmax(np.abs(zs[rows]))])
-            further = abs(zs[peak]) > abs(episode.peak_z)
+            peak = _furthest(rows, zs)
+            further = abs(zs[peak]) > abs(episode.peak_z) + SAME_PEAK
             episode = dataclasses.replace(
                 episode,
                 last_signal_id=int(ids[last]),
@@ -318,7 +319,7 @@ class Marks:
         self._last[key] = self.judged
         known = self.open.get(key)
         if known is not None:
-            further = abs(z) > abs(known.peak_z)
+            further = abs(z) > abs(known.peak_z) + SAME_PEAK
             episode = dataclasses.replace(
                 known,
                 last_signal_id=row_id,
@@ -375,6 +376,12 @@ class Marks:
         )
 
 
+def _furthest(rows: Integers, zs: Floats) -> int:
+    """The first of these rows that lies as far out as any."""
+    away = np.abs(zs[rows])
+    return int(rows[np.argmax(away >= away.max() - SAME_PEAK)])
+
+
 def _groups(at: Integers, begins: Integers) -> list[Integers]:
     """Signalled positions in groups that are one episode: gaps of at most two, no break between."""
     if len(at) == 0:
@@ -413,7 +420,7 @@ def spans(
     for sign in (1, -1):
         at = np.flatnonzero(signals == sign)
         for rows in _groups(at, begins):
-            peak = rows[int(np.argmax(np.abs(zs[rows])))]
+            peak = _furthest(rows, zs)
             start = max(int(rows[0]) - pattern_length + 1, int(begins[rows[0]]))
             is_open = (
                 n - 1 - int(rows[-1]) <= MERGED_GAP and begins[n - 1] == begins[rows[-1]] and not absent[-1]

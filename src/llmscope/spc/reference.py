@@ -25,6 +25,7 @@ MAD_TO_SIGMA = 1.4826  # 1 / quantile(3/4) of N(0, 1): makes the median absolute
 TRAFFIC_DISPERSION = (
     0.25  # variance over mean of the points a bucket: 1 for Poisson traffic, near 0 for probes
 )
+TIE = 1e-9
 FEWEST_BUCKETS = 30
 
 
@@ -306,7 +307,7 @@ def _spikes(innovations: Floats, buckets: Buckets, cadence: Cadence, share: floa
     starts = np.concatenate([[0], np.cumsum(stops - firsts)[:-1]])
     if cadence.points >= FEWEST_SPREAD:
         chosen = chosen - np.repeat(np.add.reduceat(chosen, starts) / buckets.n, buckets.n)
-    at = float(np.quantile(chosen, share))
+    at = float(np.quantile(chosen, share)) + TIE  # rounded readings lie on the quantile itself
     return at, np.add.reduceat((chosen > at).astype(np.float64), starts)
 
 

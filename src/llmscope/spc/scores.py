@@ -18,7 +18,9 @@ FURTHEST_Z = 3.6  # a score is at most this; one value in 6,300 lies beyond
 STEP_Z = 0.025
 GRID_Z = np.round(np.arange(-FURTHEST_Z, FURTHEST_Z + STEP_Z / 2, STEP_Z), 3)  # 289 quantiles
 _GRID_P = np.array([0.5 * math.erfc(-z / math.sqrt(2.0)) for z in GRID_Z])
-SMALLEST_STEP = 1e-3  # of the centre: a value 0.1 % beyond all that was learnt counts as far out
+SAME = 1e-9  # of the value: quantiles closer than rounding can tell are one
+END_STEP = 0.01  # of the range learnt: so far beyond its ends the score still rises
+SMALLEST_STEP = 1e-3  # of the value where all were equal: 0.1 % off counts as far out
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,13 @@ class ScoreTable:
     def fit(cls, values: Floats) -> "ScoreTable":
         """The table of at least one value; quantiles as Hazen's, (i - 1/2) / n."""
         quantiles = np.quantile(values, _GRID_P, method="hazen")
-        distinct, first = np.unique(quantiles, return_index=True)
+        new = np.diff(quantiles, prepend=-np.inf) > SAME * np.maximum(1.0, np.abs(quantiles))
+        first = np.flatnonzero(new)
+        distinct = quantiles[first]
         stop = np.append(first[1:], len(quantiles))
         zs = (GRID_Z[first] + GRID_Z[stop - 1]) / 2.0
-        step = SMALLEST_STEP * max(1.0, abs(float(np.median(values))))
+        spread = float(quantiles[-1] - quantiles[0])
+        step = END_STEP * spread if spread > 0.0 else SMALLEST_STEP * max(1.0, abs(float(quantiles[0])))
         return cls(
             (float(distinct[0]) - step, *distinct.tolist(), float(distinct[-1]) + step),
             (-FURTHEST_Z, *zs.tolist(), FURTHEST_Z),
