@@ -46,7 +46,7 @@ FEWEST = 450  # good points the product asks for
 BUDGETS = {"1/day": 1.0, "1/week": 1.0 / 7.0}
 JUDGED_DAYS = 7
 SERIES = 10  # in one piece of work
-PIECES = 10
+PIECES = 8
 MARK_ARL = {
     "R1": 370.40,
     "R2": 511.0,

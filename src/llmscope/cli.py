@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from llmscope import __version__, settings
+from llmscope import __version__, offline, settings
 
 cli = typer.Typer(
     name="llmscope",
@@ -93,7 +93,9 @@ Rules = Annotated[
 ]
 Learn = Annotated[
     str | None,
-    typer.Option("--learn", metavar="TIME", help="Observed time after which a baseline is locked, such as 24h."),
+    typer.Option(
+        "--learn", metavar="TIME", help="Observed time after which a baseline is locked, such as 24h."
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -334,6 +336,10 @@ def simulate(
         _run(serve_simulator(host, port, scenario, _say))
     except OSError as error:
         _fail(f"cannot listen on port {port} of {host} ({error.strerror or error}); pass another --port")
+
+
+cli.command()(offline.analyze)
+cli.command()(offline.backtest)
 
 
 @cli.command()

@@ -44,6 +44,7 @@ SAVE_NEW_AFTER_S = 0.05  # a new violation reaches the disk at once
 SAVE_GROWN_AFTER_S = 1.0  # one that grows, once a second: a restart replays what was not saved
 RETRY_AFTER_S = 5.0
 CHECKPOINT_EVERY_US = 600_000_000  # ten minutes between stored states of a series: what a restart replays
+TOGETHER_US = 600_000_000  # metrics of one change are found within ten minutes of each other
 FIRST_PHASE = "first observation"
 
 _EPISODE = tuple(f.name for f in dataclasses.fields(Episode))
@@ -299,9 +300,11 @@ class Findings:
         return alarm
 
     def _incident_for(self, series_id: int, alarm: Alarm) -> Incident:
-        """The open incident of the series, or a new one."""
+        """The incident of the series that the alarm overlaps in time, or a new one."""
         for incident in self.incidents[series_id].values():
-            if incident.state == "open" and not incident.superseded:
+            begun = incident.opened_us <= alarm.opened_us + TOGETHER_US
+            lasts = incident.closed_us is None or incident.closed_us >= alarm.change_us
+            if begun and lasts and not incident.superseded:
                 return incident
         incident = Incident(self._next(Incident), series_id, alarm.opened_id, alarm.opened_us)
         self.incidents[series_id][incident.id] = incident

@@ -13,7 +13,6 @@ from tests.spc.series import Made, found, made, stream
 from llmscope.spc.chart import ControlChart, ManyVerdicts
 from llmscope.spc.state import ChartState, resume, state_of
 
-
 SEEDED = settings(deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 """No shrinking: a smaller seed makes no simpler series, and each try takes a second."""
 

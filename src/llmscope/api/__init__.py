@@ -10,7 +10,19 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmscope import __version__
-from llmscope.api import health, incidents, pages, phases, problems, series, spc, stream, system, violations
+from llmscope.api import (
+    backtest,
+    health,
+    incidents,
+    pages,
+    phases,
+    problems,
+    series,
+    spc,
+    stream,
+    system,
+    violations,
+)
 from llmscope.api.parts import Parts
 from llmscope.api.shapes import STREAM_EVENTS, AcceptedOut, Problem
 from llmscope.api.stats import StatsDoor
@@ -48,7 +60,7 @@ def _routes() -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    for module in (spc, series, phases, incidents, violations, stream, system, health):
+    for module in (spc, series, phases, incidents, violations, backtest, stream, system, health):
         app.include_router(module.router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
@@ -58,6 +70,7 @@ def create_app(parts: Parts) -> ASGIApp:
     """The ASGI application over these parts."""
     app = _routes()
     app.state.parts = parts
+    app.state.jobs = backtest.Jobs()
     if (parts.dashboard / "index.html").exists():
         app.mount("/", StaticFiles(directory=parts.dashboard, html=True))
     else:

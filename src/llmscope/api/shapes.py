@@ -206,6 +206,22 @@ class AnnotationListOut(BaseModel):
     annotations: list[AnnotationOut]
 
 
+class BacktestOut(BaseModel):
+    """A backtest: `done` of `total` observations are judged; `result` once the state is done."""
+
+    id: int
+    asked: dict[str, Any]
+    state: Literal["running", "done", "failed", "cancelled"]
+    done: int
+    total: int | None
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class BacktestListOut(BaseModel):
+    backtests: list[BacktestOut]
+
+
 class FailuresOut(BaseModel):
     """The p chart of failures by half minute."""
 

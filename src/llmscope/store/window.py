@@ -16,7 +16,16 @@ CAPACITY = 43_200  # 24 hours at one observation every 2 s: the longest window o
 # 16 s, and the shortest decimal that float32 needs keeps the JSON small.
 MEASURED = COLUMNS[3:]
 COLUMN = {name: position for position, name in enumerate(MEASURED)}
-_SCALE = np.array([1e-3 if c.endswith("_us") else 1e-1 if c.endswith("_permille") else 1.0 for c in MEASURED])
+
+
+def scale_of(columns: Sequence[str]) -> npt.NDArray[np.float64]:
+    """What stored integers are multiplied by to be ms, percent and counts."""
+    return np.array(
+        [1e-3 if c.endswith("_us") else 1e-1 if c.endswith("_permille") else 1.0 for c in columns]
+    )
+
+
+_SCALE = scale_of(MEASURED)
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
