@@ -8,7 +8,9 @@ import { valueOf } from "./chart/build";
 import { ControlChart } from "./chart/ControlChart";
 import { formatClock, formatNumber } from "./format";
 import { Drilldown } from "./panels/Drilldown";
+import { HalfMinutes } from "./panels/HalfMinutes";
 import { Help } from "./panels/Help";
+import { Incidents, learningText } from "./panels/Incidents";
 import { Log } from "./panels/Log";
 import { BaselinePanel, Sidebar, SystemPanel, WindowPanel, standing, useNow } from "./panels/Sidebar";
 import { pill, StatsBar } from "./panels/StatsBar";
@@ -73,6 +75,7 @@ export function App(): React.JSX.Element {
   const clock = useNow();
   const tone = standing(state, clock);
   const rows = admitted(state);
+  const pointMarks = view.chart === "points" ? rows : admitted({ ...state, view: { ...view, chart: "points" } });
   const at = rows.findIndex((violation) => violation.id === view.open);
   const empty = state.series !== null && state.series.length === 0;
   const stale = tone.title === "Stale" || tone.title === "Disconnected";
@@ -102,14 +105,12 @@ export function App(): React.JSX.Element {
               <span className="sub">
                 {summarised ? "Median, with lowest and highest of each stretch" : "Every sample, with the moving average in bold"}
               </span>
-              {state.spc && state.spc.state !== "frozen" && !state.loading && (
+              {state.spc && !state.loading && (state.spc.alarms_in_s !== null || state.spc.state === "provisional") && (
                 <span className="learning">
-                  {state.spc.centre === null ? "Learning: no limits yet" : "Provisional limits"}
-                  <progress
-                    max={state.spc.learn_n}
-                    value={state.status?.learned ?? state.spc.learned_n}
-                    aria-label="Samples of the baseline"
-                  />
+                  {learningText(state)}
+                  {state.status?.learn_n && (
+                    <progress max={state.status.learn_n} value={state.status.learned} aria-label="Samples of the baseline" />
+                  )}
                 </span>
               )}
               <div className="right">
@@ -142,7 +143,7 @@ export function App(): React.JSX.Element {
                 <ControlChart
                   points={points}
                   spc={state.spc}
-                  violations={rows}
+                  violations={pointMarks}
                   metric={view.metric}
                   hours={view.hours}
                   theme={shown}
@@ -159,6 +160,8 @@ export function App(): React.JSX.Element {
               </>
             )}
           </section>
+          <Incidents state={state} onChanged={(incident) => dispatch({ type: "incident", incident })} />
+          <HalfMinutes spc={state.spc} hours={view.hours} />
           <Log state={state} onView={change} onOpen={open} />
           <div className="below">
             <WindowPanel state={state} />
@@ -297,6 +300,7 @@ function useLive(
           dispatch({ type: "violation", violation });
           announce(violation);
         },
+        incident: (incident) => dispatch({ type: "incident", incident }),
         limits: (limits) => dispatch({ type: "limits", limits }),
         system: (system) => dispatch({ type: "system", system }),
         status: (event) => dispatch({ type: "status", status: event.status }),

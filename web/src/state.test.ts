@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import type { LiveObservationOut, SeriesOut, StatusOut, ViolationOut } from "./api/schema";
-import { admitted, emptyState, mostRecent, reduce, searchOf, upsert, viewOf, type State } from "./state";
+import type { IncidentOut, LiveObservationOut, SeriesOut, SpcOut, StatusOut, ViolationOut } from "./api/schema";
+import { admitted, emptyState, mostRecent, reduce, searchOf, upsert, viewOf, withIncident, withPoint, type State } from "./state";
 
 const violation = (id: number, more: Partial<ViolationOut> = {}): ViolationOut =>
-  ({ id, rule: "R1", severity: "critical", first_signal: `2026-01-01T00:00:${10 + id}Z`, ...more }) as ViolationOut;
+  ({ id, chart: "points", rule: "R1", severity: "critical", first_signal: `2026-01-01T00:00:${10 + id}Z`, ...more }) as ViolationOut;
 const series = (model: string, more: Partial<SeriesOut> = {}): SeriesOut =>
   ({
     provider: "ollama",
@@ -50,7 +50,7 @@ test("a real and live series is shown before a simulated or a stale one", () => 
 });
 
 test("a failed probe turns the status at once, and a good one back", () => {
-  const status = { state: "live", learned: 150, learn_n: 150, interval_s: 2, failed_in_row: 0 } as StatusOut;
+  const status = { state: "live", learned: 150, learn_n: null, learn_left_s: null, interval_s: 2, failed_in_row: 0 } as StatusOut;
   const failed = { ok: false, error_kind: "refused", error: "no", timestamp: "t" } as LiveObservationOut;
   const good = { ok: true, timestamp: "u" } as LiveObservationOut;
   let state: State = { ...emptyState(viewOf("")), status };
@@ -68,4 +68,39 @@ test("points that come while paused are counted", () => {
 
   expect(state.missed).toBe(1);
   expect(reduce(state, { type: "pause", paused: false }).missed).toBe(0);
+});
+
+test("marks of half minutes are listed apart from those of points", () => {
+  const violations = [violation(1), violation(2, { chart: "buckets" })];
+  const ids = (search: string): number[] => admitted({ ...emptyState(viewOf(search)), violations }).map((v) => v.id);
+
+  expect(ids("")).toEqual([1]);
+  expect(ids("?chart=buckets")).toEqual([2]);
+});
+
+test("an incident replaces itself, and goes when it is superseded", () => {
+  const incident = (id: number, more: Partial<IncidentOut> = {}): IncidentOut =>
+    ({ id, opened: `2026-01-01T00:0${id}:00Z`, state: "open", superseded: false, ...more }) as IncidentOut;
+  const held = [incident(2), incident(1)];
+
+  expect(withIncident(held, incident(1, { state: "recovered" })).map((i) => [i.id, i.state])).toEqual([
+    [2, "open"],
+    [1, "recovered"],
+  ]);
+  expect(withIncident(held, incident(2, { superseded: true })).map((i) => i.id)).toEqual([1]);
+  expect(withIncident(held, incident(3)).map((i) => i.id)).toEqual([3, 2, 1]);
+});
+
+test("a live point adds the half minute that it completes to the chart of its metric", () => {
+  const spc = { cold_ids: [4], buckets: { times_ms: [1], levels: [2], scores: [0.5], rules: {} } } as unknown as SpcOut;
+  const point = {
+    id: 9,
+    cold: true,
+    buckets: { latency: { time_ms: 30_001, level: 3, score: 3.2, rules: ["R1"] } },
+  } as unknown as LiveObservationOut;
+  const after = withPoint(spc, "latency", point);
+
+  expect(after.buckets).toEqual({ times_ms: [1, 30_001], levels: [2, 3], scores: [0.5, 3.2], rules: { "1": ["R1"] } });
+  expect(after.cold_ids).toEqual([4, 9]);
+  expect(withPoint(spc, "ttft", { ...point, cold: false })).toBe(spc);
 });

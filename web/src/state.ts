@@ -4,6 +4,7 @@ import type { SeriesName } from "./api/client";
 import { sameSeries } from "./api/client";
 import type {
   AboutOut,
+  IncidentOut,
   LimitsEventOut,
   LiveObservationOut,
   SeriesOut,
@@ -22,6 +23,7 @@ export interface View {
   metric: string;
   hours: Hours;
   rules: readonly string[]; // none pressed is all
+  chart: "points" | "buckets"; // whose marks the log lists
   severity: "all" | "critical" | "warning";
   open: number | null; // the violation in the dialog
 }
@@ -70,6 +72,7 @@ export type Action =
   | { type: "numbers"; window: WindowOut }
   | { type: "observation"; observation: LiveObservationOut }
   | { type: "violation"; violation: ViolationOut }
+  | { type: "incident"; incident: IncidentOut }
   | { type: "limits"; limits: LimitsEventOut }
   | { type: "status"; status: StatusOut }
   | { type: "system"; system: SystemOut }
@@ -104,7 +107,7 @@ export function reduce(state: State, action: Action): State {
     case "delta":
       return {
         ...state,
-        spc: action.window.spc && state.spc ? { ...action.window.spc, ...windowNumbers(state.spc) } : state.spc,
+        spc: action.window.spc && state.spc ? { ...action.window.spc, ...onlyInWindows(state.spc) } : state.spc,
         status: action.window.status,
         violations: action.window.violations.reduce(upsert, state.violations),
       };
@@ -116,9 +119,12 @@ export function reduce(state: State, action: Action): State {
         latest: action.observation,
         missed: state.paused ? state.missed + 1 : state.missed,
         status: state.status && afterPoint(state.status, action.observation),
+        spc: state.spc && withPoint(state.spc, state.view.metric, action.observation),
       };
     case "violation":
       return { ...state, violations: upsert(state.violations, action.violation) };
+    case "incident":
+      return { ...state, spc: state.spc && { ...state.spc, incidents: withIncident(state.spc.incidents, action.incident) } };
     case "limits":
       return { ...state, spc: withLimits(state.spc, action.limits) };
     case "status":
@@ -149,28 +155,60 @@ function newestFirst(violations: readonly ViolationOut[]): readonly ViolationOut
   return violations.toSorted((a, b) => b.first_signal.localeCompare(a.first_signal) || b.id - a.id);
 }
 
-const windowNumbers = (spc: SpcOut): Pick<SpcOut, "n" | "mean" | "std" | "p95"> => ({
-  n: spc.n,
-  mean: spc.mean,
-  std: spc.std,
-  p95: spc.p95,
-});
+/** What only a whole window tells; a limits event and a delta leave it as it is. */
+function onlyInWindows(spc: SpcOut): Omit<SpcOut, keyof LimitsEventOut["spc"]> {
+  const { series_id, buckets, marks, phases, incidents, level_marks, exclusions, annotations, cold_ids, failures } = spc;
+  const { n, mean, std, p95 } = spc;
+  const found = { series_id, buckets, marks, phases, incidents, level_marks, exclusions, annotations, cold_ids, failures };
+  return Object.assign(found, { n, mean, std, p95 });
+}
+
+/** Add an incident, or replace the one of that id; one that is superseded goes. Newest first. */
+export function withIncident(held: readonly IncidentOut[], incident: IncidentOut): IncidentOut[] {
+  const others = held.filter((one) => one.id !== incident.id);
+  if (incident.superseded) return others;
+  return [incident, ...others].toSorted((a, b) => b.opened.localeCompare(a.opened));
+}
+
+const BUCKETS_KEPT = 2880; // a day of half minutes
+
+/** What a live point adds to the half-minute chart, and to the cold starts. */
+export function withPoint(spc: SpcOut, metric: string, point: LiveObservationOut): SpcOut {
+  const bucket = point.buckets[metric] as { time_ms: number; level: number; score: number | null; rules: string[] } | undefined;
+  const cold_ids = point.cold ? [...spc.cold_ids, point.id] : spc.cold_ids;
+  if (!bucket) return point.cold ? { ...spc, cold_ids } : spc;
+  const { buckets } = spc;
+  const drop = Math.max(0, buckets.times_ms.length + 1 - BUCKETS_KEPT);
+  const rules: Record<string, string[]> = {};
+  for (const [at, broken] of Object.entries(buckets.rules)) if (Number(at) >= drop) rules[Number(at) - drop] = broken;
+  if (bucket.rules.length) rules[buckets.times_ms.length - drop] = bucket.rules;
+  return {
+    ...spc,
+    cold_ids,
+    buckets: {
+      times_ms: [...buckets.times_ms.slice(drop), bucket.time_ms],
+      levels: [...buckets.levels.slice(drop), bucket.level],
+      scores: [...buckets.scores.slice(drop), bucket.score],
+      rules,
+    },
+  };
+}
 
 /** New limits keep the versions that were in force before them. */
 function withLimits(spc: SpcOut | null, event: LimitsEventOut): SpcOut | null {
   if (spc === null) return null;
   const known = new Set(spc.limits.map((version) => version.from));
   const versions = [...spc.limits, ...event.spc.limits.filter((version) => !known.has(version.from))];
-  return { ...event.spc, ...windowNumbers(spc), limits: versions };
+  return { ...event.spc, ...onlyInWindows(spc), limits: versions };
 }
 
 /** What a point tells about the status before the server does. */
 function afterPoint(status: StatusOut, point: LiveObservationOut): StatusOut {
-  const learned = point.ok ? Math.min(status.learned + 1, status.learn_n) : status.learned;
+  const learned = point.ok ? status.learned + 1 : status.learned;
   const common = { ...status, last: point.timestamp, age_s: 0, learned };
   if (point.ok) {
-    const state = learned < status.learn_n ? "learning" : "live";
-    const left = status.interval_s === null ? null : (status.learn_n - learned) * status.interval_s;
+    const left = status.learn_left_s === null ? null : Math.max(0, status.learn_left_s - (status.interval_s ?? 0));
+    const state = left === null ? "live" : "learning";
     return { ...common, state, failed_in_row: 0, error: null, error_kind: null, learn_left_s: left };
   }
   return {
@@ -185,9 +223,9 @@ function afterPoint(status: StatusOut, point: LiveObservationOut): StatusOut {
 
 /** The violations that the log's filters admit. */
 export function admitted(state: State): readonly ViolationOut[] {
-  const { rules, severity } = state.view;
+  const { rules, severity, chart } = state.view;
   return state.violations.filter(
-    (v) => (rules.length === 0 || rules.includes(v.rule)) && (severity === "all" || v.severity === severity),
+    (v) => v.chart === chart && (rules.length === 0 || rules.includes(v.rule)) && (severity === "all" || v.severity === severity),
   );
 }
 
@@ -219,6 +257,7 @@ export function viewOf(search: string): View {
     hours: hours === 6 || hours === 24 ? hours : 1,
     rules: query.get("rules")?.split(",").filter(Boolean) ?? [],
     severity: severity === "critical" || severity === "warning" ? severity : "all",
+    chart: query.get("chart") === "buckets" ? "buckets" : "points",
     open: Number(query.get("violation")) || null,
   };
 }
@@ -236,6 +275,7 @@ export function searchOf(view: View): string {
   if (view.hours !== 1) query.set("hours", String(view.hours));
   if (view.rules.length) query.set("rules", view.rules.join(","));
   if (view.severity !== "all") query.set("severity", view.severity);
+  if (view.chart !== "points") query.set("chart", view.chart);
   if (view.open !== null) query.set("violation", String(view.open));
   const text = query.toString();
   return text ? `?${text}` : "";

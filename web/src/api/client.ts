@@ -1,6 +1,6 @@
 // The API as functions. Every one rejects with a sentence that can be shown.
 
-import type { AboutOut, ContextOut, Problem, SeriesListOut, ViolationOut, ViolationPageOut, WindowOut } from "./schema";
+import type { AboutOut, ContextOut, IncidentOut, PhaseOut, Problem, SeriesListOut, ViolationOut, ViolationPageOut, WindowOut } from "./schema";
 
 export interface SeriesName {
   provider: string;
@@ -74,6 +74,21 @@ export function acknowledge(id: number, who: string, note: string): Promise<Viol
 export function unacknowledge(id: number): Promise<ViolationOut> {
   return ask(`api/violations/${id}/acknowledge`, {}, { method: "DELETE" });
 }
+
+export function acknowledgeIncident(id: number, who: string, note: string): Promise<IncidentOut> {
+  return ask(`api/incidents/${id}/acknowledgement`, {}, json("PUT", { who: who || null, note: note || null }));
+}
+
+/** Take the new level of an open incident as normal: a phase begins where it changed. */
+export function acceptIncident(id: number, who: string): Promise<PhaseOut[]> {
+  return ask(`api/incidents/${id}/accept`, {}, json("POST", { who: who || null }));
+}
+
+const json = (method: string, body: unknown): RequestInit => ({
+  method,
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+});
 
 /** A series as query parameters; an empty server is one too. */
 export function names(series: SeriesName): Query {

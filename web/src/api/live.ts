@@ -1,7 +1,7 @@
 // The live stream with our own reconnection: while it is away we poll, and nothing is missed or doubled.
 
 import { apiUrl, type Query } from "./client";
-import type { AboutOut, LimitsEventOut, LiveObservationOut, StatusEventOut, SystemOut, ViolationOut } from "./schema";
+import type { AboutOut, IncidentOut, LimitsEventOut, LiveObservationOut, StatusEventOut, SystemOut, ViolationOut } from "./schema";
 
 const WAITS_S = [1, 2, 4, 8, 15];
 export const POLL_EVERY_MS = 2000;
@@ -10,6 +10,7 @@ const SILENT_AFTER_MS = 40_000; // the server says something every 15 s
 export interface LiveHandlers {
   observation(event: LiveObservationOut): void;
   violation(event: ViolationOut): void;
+  incident(event: IncidentOut): void;
   limits(event: LimitsEventOut): void;
   system(event: SystemOut): void;
   status(event: StatusEventOut): void;
@@ -58,13 +59,13 @@ export class Live {
     this.source?.close();
     const source = new EventSource(apiUrl("api/stream", { ...this.query, last_event_id: this.cursor }));
     this.source = source;
-    const on = <K extends "violation" | "limits" | "system" | "status" | "about">(kind: K): void => {
+    const on = <K extends "violation" | "incident" | "limits" | "system" | "status" | "about">(kind: K): void => {
       source.addEventListener(kind, (event) => {
         this.heard();
         this.handlers[kind](JSON.parse((event as MessageEvent<string>).data));
       });
     };
-    for (const kind of ["violation", "limits", "system", "status", "about"] as const) on(kind);
+    for (const kind of ["violation", "incident", "limits", "system", "status", "about"] as const) on(kind);
     source.addEventListener("observation", (event) => {
       this.heard();
       const message = event as MessageEvent<string>;

@@ -4,7 +4,8 @@ import { distance, limitsAt, markers, movingAverage, stretches, summarise, verti
 
 const limits = (from: number, centre = 100): LimitsVersionOut => ({
   from: new Date(from * 1000).toISOString(),
-  state: "frozen",
+  state: "locked",
+  phase: 1,
   centre,
   sigma: 10,
   ucl: centre + 30,

@@ -81,7 +81,7 @@ function drawPhases(u: uPlot, scene: Scene): void {
     context.lineTo(x, top + height);
     context.stroke();
     context.setLineDash([]);
-    const label = limits.state === "frozen" ? `baseline, n ${limits.n}` : `provisional, n ${limits.n}`;
+    const label = limits.state === "locked" ? `baseline, n ${limits.n}` : `provisional, n ${limits.n}`;
     const wide = context.measureText(label).width;
     if (x < free || x + wide > left + width + 60 * ratio()) continue;
     context.fillStyle = scene.palette["ink-2"];

@@ -2,7 +2,7 @@
 
 import { useState } from "react";
 import { apiUrl, names } from "../api/client";
-import type { ViolationOut } from "../api/schema";
+import type { MarkOut, ViolationOut } from "../api/schema";
 import { decimalsFor, formatDuration, formatNumber, formatSigma, formatTime, formatUtc } from "../format";
 import { RULES, RULE_TITLES, metricText } from "../rules";
 import { admitted, type State, type View } from "../state";
@@ -22,7 +22,12 @@ export function Log(props: Props): React.JSX.Element {
   const [shown, setShown] = useState(STEP);
   const rows = admitted(state);
   const counts = new Map<string, number>();
-  for (const violation of violations) counts.set(violation.rule, (counts.get(violation.rule) ?? 0) + 1);
+  for (const violation of violations) {
+    if (violation.chart === view.chart) counts.set(violation.rule, (counts.get(violation.rule) ?? 0) + 1);
+  }
+  const marks = (state.spc?.marks ?? []).filter((mark) => mark.chart === view.chart);
+  const judged = new Set([...marks.map((mark) => mark.rule), ...counts.keys()]);
+  const listed = RULES.filter((rule) => judged.has(rule) || (judged.size === 0 && rule <= "R3"));
   const toggle = (rule: string): void => {
     const rules = view.rules.includes(rule) ? view.rules.filter((r) => r !== rule) : [...view.rules, rule];
     props.onView({ rules });
@@ -33,14 +38,15 @@ export function Log(props: Props): React.JSX.Element {
         metric: view.metric,
         hours: view.hours,
         rule: exportedRules(view),
+        chart: view.chart,
       })
     : undefined;
   return (
     <section className="card log" id="log" aria-labelledby="log-title" tabIndex={-1}>
       <div className="card-head">
-        <h2 id="log-title">Violations</h2>
+        <h2 id="log-title">Marks</h2>
         <div className="chips" role="group" aria-label="Filter by rule">
-          {RULES.map((rule) => (
+          {listed.map((rule) => (
             <button
               type="button"
               key={rule}
@@ -50,10 +56,19 @@ export function Log(props: Props): React.JSX.Element {
             >
               <Glyph rule={rule} severity={rule === "R1" ? "critical" : "warning"} />
               {rule} <span className="chip-name">{RULE_TITLES[rule]}</span> <i>{counts.get(rule) ?? 0}</i>
+              <Expected mark={marks.find((mark) => mark.rule === rule)} />
             </button>
           ))}
         </div>
         <div className="right">
+          <div className="seg" role="group" aria-label="Marks of">
+            <button type="button" aria-pressed={view.chart === "points"} onClick={() => props.onView({ chart: "points", rules: [] })}>
+              Points
+            </button>
+            <button type="button" aria-pressed={view.chart === "buckets"} onClick={() => props.onView({ chart: "buckets", rules: [] })}>
+              Half minutes
+            </button>
+          </div>
           <select
             className="sel small"
             aria-label="Severity"
@@ -116,6 +131,14 @@ function exportedRules(view: View): string | undefined {
   const chosen = bySeverity.filter((rule) => view.rules.length === 0 || view.rules.includes(rule));
   if (chosen.length === RULES.length) return undefined;
   return (chosen.length ? chosen : view.rules).join(",");
+}
+
+/** "6 today, 7.8 by chance", in bold where that is more or less than chance would have it. */
+function Expected(props: { mark: MarkOut | undefined }): React.JSX.Element | null {
+  const { mark } = props;
+  if (!mark || mark.expected === null) return null;
+  const text = `${mark.today} today, ${mark.expected.toFixed(1)} by chance`;
+  return <span className={`chance${mark.beyond_chance ? " loud" : ""}`}>{text}</span>;
 }
 
 function emptyText(state: State): string {

@@ -3,7 +3,7 @@
 import { useEffect, useId, useState } from "react";
 import { sameSeries, type SeriesName } from "../api/client";
 import { decimalsFor, formatClock, formatDuration, formatNumber, formatPercent } from "../format";
-import { metricText } from "../rules";
+import { budgetText, metricText } from "../rules";
 import type { Connection, Hours, State } from "../state";
 import { Brand, Sparkline, ThemeIcon } from "./icons";
 
@@ -36,9 +36,8 @@ export function standing(state: State, now: number): Standing {
   if (age !== null && age > 3 * step + 1.5) {
     return { tone: "warn", title: "Stale", detail: `No sample for ${formatDuration(age)}` };
   }
-  if (status.learned < status.learn_n) {
-    const left = status.learn_left_s === null ? "" : `, about ${formatDuration(status.learn_left_s)} left`;
-    return { tone: "ok", title: "Live, learning the baseline", detail: `${status.learned} of ${status.learn_n} samples${left}` };
+  if (status.learn_left_s !== null) {
+    return { tone: "ok", title: "Live, learning", detail: `Alarms begin in ${formatDuration(status.learn_left_s)}` };
   }
   return { tone: "ok", title: "Live", detail: last[0]?.toUpperCase() + last.slice(1) };
 }
@@ -268,7 +267,8 @@ export function SystemPanel(props: { state: State }): React.JSX.Element {
 export function BaselinePanel(props: { state: State }): React.JSX.Element {
   const title = useId();
   const { spc } = props.state;
-  const words = { none: "none", learning: "learning", provisional: "provisional", frozen: "frozen" };
+  const words = { none: "none", learning: "learning", provisional: "provisional", locked: "locked" };
+  const seen = spc?.calibration ?? null;
   return (
     <section className="panel" aria-labelledby={title}>
       <h2 id={title}>
@@ -276,11 +276,19 @@ export function BaselinePanel(props: { state: State }): React.JSX.Element {
       </h2>
       <dl className="kv">
         <dt>Learned from</dt>
-        <dd>{spc ? `${spc.learned_n} of ${spc.learn_n}` : "—"}</dd>
+        <dd>{spc ? `${spc.learned_n.toLocaleString()} samples` : "—"}</dd>
+        <dt>Locks</dt>
+        <dd>{spc ? (spc.locks_in_s === null ? "locked" : `in ${formatDuration(spc.locks_in_s)}`) : "—"}</dd>
         <dt>Limits since</dt>
         <dd>{formatClock(spc?.baseline_at)}</dd>
         <dt>Scale</dt>
         <dd>{spc ? (spc.scale === "log" ? "logarithmic" : "linear") : "—"}</dd>
+        <dt title="False alarms that chance brings, by the budget">False alarms</dt>
+        <dd>{spc ? budgetText(spc.budget_per_day) : "—"}</dd>
+        <dt title="The smallest lasting change of the level that is found within five minutes on average">Seen in 5 min</dt>
+        <dd>{seen?.smallest_shift_percent ? `${formatNumber(seen.smallest_shift_percent, 0)} % and more` : "—"}</dd>
+        <dt title="Correlation of one half minute with the next">Autocorrelation</dt>
+        <dd>{seen ? formatNumber(seen.bucket_autocorrelation, 2) : "—"}</dd>
       </dl>
     </section>
   );

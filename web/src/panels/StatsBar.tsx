@@ -6,14 +6,15 @@ import { inWords, metricText } from "../rules";
 import type { State } from "../state";
 import { SeverityIcon } from "./icons";
 
-/** The state in words: the worst open violation, or that all is well. */
+/** The state in words: an open incident, else an open mark, else that all is well. */
 export function pill(state: State): { tone: "ok" | "warn" | "crit" | "info"; text: string } {
   if (state.status?.state === "failing") return { tone: "crit", text: "Not answering" };
-  const open = state.violations.filter((violation) => violation.open);
+  if (state.spc?.incidents.some((incident) => incident.state === "open")) return { tone: "crit", text: "Out of control" };
+  const open = state.violations.filter((violation) => violation.open && violation.chart === "points");
   const worst = open.find((violation) => violation.severity === "critical") ?? open[0];
-  if (worst) return { tone: worst.severity === "critical" ? "crit" : "warn", text: inWords(worst.rule, worst.side) };
+  if (worst) return { tone: "warn", text: inWords(worst.rule, worst.side) };
   if (!state.spc || state.spc.centre === null) return { tone: "info", text: "No limits yet" };
-  return { tone: "ok", text: state.spc.state === "frozen" ? "In control" : "In control, provisional" };
+  return { tone: "ok", text: state.spc.alarms_in_s === null ? "In control" : "In control, learning" };
 }
 
 export function StatsBar(props: { state: State; value: number | null }): React.JSX.Element {

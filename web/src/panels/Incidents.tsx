@@ -1,0 +1,146 @@
+// What a person is told: incidents first, with what can be done about each.
+
+import { useState } from "react";
+import { acceptIncident, acknowledgeIncident } from "../api/client";
+import type { AlarmOut, IncidentOut } from "../api/schema";
+import { formatDuration, formatTime, formatUtc } from "../format";
+import { budgetText, metricText } from "../rules";
+import type { State } from "../state";
+import { SeverityIcon } from "./icons";
+
+const STATES: Record<IncidentOut["state"], string> = {
+  open: "Open",
+  recovered: "Recovered",
+  accepted: "Accepted",
+  ended: "Ended",
+};
+const SHOWN = 5;
+
+/** "learning, 12 min left", or that the limits may still change. */
+export function learningText(state: State): string {
+  const left = state.status?.learn_left_s ?? state.spc?.alarms_in_s ?? null;
+  if (left !== null) return `Learning, ${formatDuration(left)} left`;
+  const locks = state.spc?.locks_in_s ?? null;
+  return locks === null ? "Provisional limits" : `Provisional, locked in ${formatDuration(locks)}`;
+}
+
+/** How large a change is, with its interval: "+19 % (15 to 23)". */
+export function sizeText(alarm: Pick<AlarmOut, "size_percent" | "size_low" | "size_high">): string {
+  const signed = (value: number): string => `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(0)}`;
+  const sign = alarm.size_percent > 0 ? "+" : "";
+  return `${sign}${signed(alarm.size_percent)} % (${signed(alarm.size_low)} to ${signed(alarm.size_high)})`;
+}
+
+/** What is promised when there is no incident. */
+export function quietText(state: State): string {
+  const { spc } = state;
+  if (!spc) return "No incident.";
+  if (spc.alarms_in_s !== null) return `No incident yet. Alarms begin after ${formatDuration(spc.alarms_in_s)} of observation.`;
+  const change = spc.min_change_percent ? `; changes of a level under ${spc.min_change_percent} % are only marked` : "";
+  if (spc.budget_per_day === null) return "No incident: the detectors are off.";
+  return `No incident. Chance alone would bring ${budgetText(spc.budget_per_day)}${change}.`;
+}
+
+export function Incidents(props: { state: State; onChanged: (incident: IncidentOut) => void }): React.JSX.Element {
+  const { spc } = props.state;
+  const [all, setAll] = useState(false);
+  const incidents = spc?.incidents ?? [];
+  const open = incidents.filter((incident) => incident.state === "open").length;
+  const shown = all ? incidents : incidents.slice(0, SHOWN);
+  return (
+    <section className="card incidents" aria-labelledby="incidents-title" data-testid="incidents">
+      <div className="card-head">
+        <h2 id="incidents-title">Incidents</h2>
+        <span className="sub">{open ? `${open} open` : ""}</span>
+      </div>
+      {incidents.length === 0 ? (
+        <p className="none">{quietText(props.state)}</p>
+      ) : (
+        <ul>
+          {shown.map((incident) => (
+            <Incident key={incident.id} incident={incident} onChanged={props.onChanged} />
+          ))}
+        </ul>
+      )}
+      {incidents.length > SHOWN && !all && (
+        <button type="button" className="btn more" onClick={() => setAll(true)}>
+          Show {incidents.length - SHOWN} more
+        </button>
+      )}
+      {(spc?.level_marks ?? []).slice(-3).map((mark) => (
+        <p className="none" key={mark.id}>
+          {mark.sentence}
+        </p>
+      ))}
+    </section>
+  );
+}
+
+function Incident(props: { incident: IncidentOut; onChanged: (incident: IncidentOut) => void }): React.JSX.Element {
+  const { incident } = props;
+  const [asked, setAsked] = useState(false);
+  const [problem, setProblem] = useState("");
+  const isOpen = incident.state === "open";
+  const level = incident.alarms.find((alarm) => alarm.detector === "SHIFT" && alarm.state === "open");
+  const run = (doing: Promise<unknown>): void => {
+    doing.catch((error: Error) => setProblem(error.message));
+  };
+  return (
+    <li className={isOpen ? "open" : ""}>
+      <div className="incident-head">
+        <span className={`sev ${isOpen ? "crit" : ""}`}>
+          {isOpen && <SeverityIcon severity="critical" />}
+          {STATES[incident.state]}
+        </span>
+        <span title={formatUtc(incident.change)}>since {formatTime(incident.change)}</span>
+        {incident.closed && <span title={formatUtc(incident.closed)}>until {formatTime(incident.closed)}</span>}
+        {incident.acknowledged_at && <span>seen by {incident.acknowledged_by ?? "somebody"}</span>}
+      </div>
+      <p>{incident.headline}</p>
+      <ul className="alarms">
+        {incident.alarms.map((alarm) => (
+          <li key={alarm.id}>
+            {metricText(alarm.metric).title}, {alarm.detector.toLowerCase()}: {sizeText(alarm)}
+            {alarm.detector === "FAILURES" ? " points" : ""}
+            {alarm.provisional ? ", by provisional limits" : ""}
+          </li>
+        ))}
+      </ul>
+      <div className="incident-do">
+        {!incident.acknowledged_at && (
+          <button
+            type="button"
+            className="btn"
+            onClick={() => run(acknowledgeIncident(incident.id, "", "").then(props.onChanged))}
+          >
+            Acknowledge
+          </button>
+        )}
+        {level && !asked && (
+          <button type="button" className="btn" onClick={() => setAsked(true)}>
+            Accept as new normal
+          </button>
+        )}
+        {level && asked && (
+          <>
+            <span>Judge from {formatTime(incident.change)} on by the new level?</span>
+            <button
+              type="button"
+              className="btn"
+              onClick={() => {
+                setAsked(false);
+                run(acceptIncident(incident.id, ""));
+              }}
+            >
+              Yes, accept
+            </button>
+            <button type="button" className="btn" onClick={() => setAsked(false)}>
+              No
+            </button>
+          </>
+        )}
+        {problem && <span role="alert">{problem}</span>}
+      </div>
+    </li>
+  );
+}
