@@ -72,13 +72,13 @@ class App:
             self.process = None
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.loads(answer.read())
 
     def post(self, body: Any) -> Any:
         data = json.dumps(body).encode()
         asked = urllib.request.Request(self.url + "/api/stats", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             return json.loads(answer.read())
 
 

@@ -38,7 +38,7 @@ def test_the_page_says_what_the_api_says(app: App, visit: Visit) -> None:
     app.post(history())
     opened(app, visit)
     window = app.get("/api/stats/spc?hours=1")
-    log = app.get("/api/violations?hours=1&metric=latency")
+    log = app.get("/api/violations?hours=1&metric=latency&chart=points")
     page = visit.page
 
     expect(page.locator("tbody tr[data-violation]")).to_have_count(len(log["violations"]))
@@ -52,7 +52,7 @@ def test_a_violation_opens_in_full_and_escape_gives_the_focus_back(app: App, vis
     app.post(history())
     opened(app, visit)
     page = visit.page
-    log = app.get("/api/violations?hours=1&metric=latency&rule=R1")["violations"]
+    log = app.get("/api/violations?hours=1&metric=latency&rule=R1&chart=points")["violations"]
     worst = max(log, key=lambda v: float(v["peak_z"]))
     row = page.locator(f'tr[data-violation="{worst["id"]}"] .row-link')
     row.click()
@@ -78,7 +78,7 @@ def test_a_violation_is_acknowledged_and_the_log_shows_who(app: App, visit: Visi
     page.locator(".row-link").first.click()
     page.get_by_placeholder("Your name").fill("ann")
     page.get_by_placeholder("What it was (optional)").fill("backup job")
-    page.get_by_role("button", name="Acknowledge").click()
+    page.locator("dialog").get_by_role("button", name="Acknowledge").click()
     expect(page.locator("dialog")).to_contain_text("ann")
     expect(page.locator("dialog")).to_contain_text("backup job")
     page.keyboard.press("Escape")
@@ -92,7 +92,7 @@ def test_filters_choose_rows_markers_and_the_csv(app: App, visit: Visit, tmp_pat
     opened(app, visit)
     page = visit.page
     page.locator(".chip", has_text="R1").click()
-    wanted = app.get("/api/violations?hours=1&metric=latency&rule=R1")["violations"]
+    wanted = app.get("/api/violations?hours=1&metric=latency&rule=R1&chart=points")["violations"]
     expect(page.locator("tbody tr[data-violation]")).to_have_count(len(wanted))
     wait_for(lambda: {m["rule"] for m in visit.facts()["markers"]} == {"R1"})
     with page.expect_download() as download:
@@ -244,7 +244,8 @@ def test_up_without_an_ollama_simulates_and_says_so(tmp_path: Path, visit: Visit
     try:
         opened(app, visit, count=25)
         expect(visit.page.get_by_test_id("banner")).to_contain_text("Simulated server")
-        expect(visit.page.get_by_test_id("state")).to_contain_text("provisional")
+        expect(visit.page.get_by_test_id("state")).to_contain_text("learning")
+        expect(visit.page.locator(".learning")).to_contain_text("left")
         expect(visit.page.get_by_label("Model")).to_contain_text("llama3.2:1b")
         assert visit.said == []
     finally:
@@ -276,7 +277,7 @@ def test_it_is_accessible_and_fits_and_is_pictured(
 
     check("dashboard", full=width < 500)
     worst = max(
-        app.get("/api/violations?hours=1&metric=latency&rule=R1")["violations"], key=lambda v: v["peak_z"]
+        app.get("/api/violations?hours=1&metric=latency&rule=R1&chart=points")["violations"], key=lambda v: v["peak_z"]
     )
     page.locator(f'tr[data-violation="{worst["id"]}"] .row-link').click()
     page.wait_for_selector(".finding")
