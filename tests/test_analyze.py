@@ -123,7 +123,7 @@ def test_xbar_s_by_a_column_and_by_count_agree(write: Any) -> None:
     assert by_column["ucl"] == pytest.approx(np.mean(values) + 1.4273 * np.mean(sds), rel=1e-4)  # A3(5)
 
 
-def test_phases_have_limits_of_their_own_and_excluded_rows_none(write: Any) -> None:
+def test_phases_have_limits_of_their_own_and_an_excluded_row_is_only_plotted(write: Any) -> None:
     values = [10.0, 11.0, 10.0, 11.0, 99.0, 10.0, 20.0, 21.0, 20.0, 21.0, 20.0]
     found = analyzed(
         write(value=values), "--scale", "linear", "--phase-at", "6", "--exclude", "4", "--rules", "R1,R2"
@@ -131,7 +131,8 @@ def test_phases_have_limits_of_their_own_and_excluded_rows_none(write: Any) -> N
 
     assert [(p["start"], p["stop"], p["n"]) for p in found["phases"]] == [(0, 6, 5), (6, 11, 5)]
     assert [p["centre"] for p in found["phases"]] == pytest.approx([10.4, 20.4])
-    assert found["hits"] == {"R1": [], "R2": []}
+    assert found["hits"] == {"R1": [4], "R2": []}
+    assert found["violations"] == []
     assert found["n"] == 11
 
 

@@ -1,13 +1,17 @@
 """The charts of a series: a restart ends where never stopping ends; cold starts and failures stand apart."""
 
+import math
+from itertools import pairwise
+
 import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import latencies
 
-from llmscope.engine import ColdStarts, Engine, Judged, Row, SeriesState
+from llmscope.engine import ColdStarts, Engine, Judged, Row, Rows, SeriesState
 from llmscope.observation import METRICS, Measured
+from llmscope.spc.alarms import AlarmEvent
 from llmscope.spc.baseline import Baseline
 
 STEP_US = 2_000_000
@@ -128,3 +132,29 @@ def test_a_metric_that_was_not_measured_is_not_judged() -> None:
     assert chart.learned_n == 0
     assert engine.chart(1, "queue") is None
     assert engine.chart(2, "latency") is None
+
+
+@settings(deadline=None, max_examples=30)
+@given(latencies, st.lists(st.integers(1, 400), max_size=3))
+def test_many_at_once_are_judged_as_one_by_one(values: list[float | None], cuts: list[int]) -> None:
+    data = [value for value in values for _ in range(3)]  # runs of failures and of good ones
+    single, many = Engine(("latency", "load")), Engine(("latency", "load"))
+    rows = rows_of(data, load_ms=20.0)
+    judged = observe(single, rows)
+    told: list[tuple[str, AlarmEvent]] = []
+    edges = [0, *sorted({cut for cut in cuts if cut < len(rows)}), len(rows)]
+    for start, stop in pairwise(edges):
+        part = rows[start:stop]
+        ms = [math.nan if row.measured.latency_ms is None else row.measured.latency_ms for row in part]
+        ok = np.array([row.ok for row in part])
+        loads = np.where(ok, 20.0, math.nan)
+        ids, times_us = np.array([row.id for row in part]), np.array([row.time_us for row in part])
+        told += many.observe_many(
+            1, Rows(ids, times_us, ok, loads, {"latency": np.array(ms), "load": loads})
+        ).alarms
+
+    assert [e for _, e in told if e.kind != "grown"] == [
+        e for one in judged for _, e in one.alarms if e.kind != "grown"
+    ]
+    assert many.failures(1) == single.failures(1)
+    assert many.chart(1, "latency").marks.judged == single.chart(1, "latency").marks.judged  # type: ignore[union-attr]

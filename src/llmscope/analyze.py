@@ -5,6 +5,7 @@
 
 import csv
 import datetime as dt
+import functools
 import io
 import itertools
 import math
@@ -382,9 +383,14 @@ def _attributes(table: Table, options: Options, stages: Sequence[classic.Stage])
 def _judged(
     analysis: Analysis, z: Floats, rules: Sequence[Rule], options: Options, n: int, gaps: Bools | None = None
 ) -> Analysis:
-    """Run the rules over the standardised points; excluded ones and phase boundaries interrupt patterns."""
+    """Run the rules over the standardised points; excluded ones and phase boundaries interrupt patterns.
+
+    An excluded point is still plotted: beyond the limits it is a hit of R1, and part of no violation.
+    """
     z = z.copy()
-    z[_excluded(n, options)] = np.nan
+    excluded = _excluded(n, options)
+    outside = np.flatnonzero(excluded & (np.abs(z) > 3.0))
+    z[excluded] = np.nan
     z[np.abs(z) < 1e-9] = 0.0
     breaks = np.zeros(n, bool) if gaps is None else gaps.copy()
     breaks[[stage.start for stage in analysis.stages]] = True
@@ -393,6 +399,8 @@ def _judged(
         signals = found[rule.name]
         analysis.hits[rule.name] = np.flatnonzero(signals).tolist()
         analysis.violations += spans(rule.name, signals, z, rule.points, breaks)
+    if "R1" in analysis.hits:
+        analysis.hits["R1"] = sorted([*analysis.hits["R1"], *outside.tolist()])
     analysis.violations.sort(key=lambda span: (span.first_signal, span.rule))
     analysis.learnt = [int(np.count_nonzero(stage.learns)) for stage in analysis.stages]
     analysis.expected_a_day = _chance(options.rules, rules) * DAY_S / options.interval_s
@@ -513,8 +521,7 @@ def _detect(
                 short = True
                 continue
         chart = ControlChart(scale, plan, baseline=baseline)
-        kept = rows  # the history grows with what the chart has been given
-        chart.history = lambda chart=chart, kept=kept: _history(values, times_us, kept, chart)  # type: ignore[misc]
+        chart.history = functools.partial(_history, values, times_us, rows)
         part = chart.update_many(values[rows], rows, times_us[rows])
         short |= chart.buckets is None
         told.events += part.events
@@ -529,10 +536,8 @@ def _detect(
     return told
 
 
-def _history(
-    values: Floats, times_us: Integers, rows: Integers, chart: ControlChart
-) -> tuple[Floats, Integers]:
-    seen = rows[: chart.learned_n]
+def _history(values: Floats, times_us: Integers, rows: Integers, upto: int) -> tuple[Floats, Integers]:
+    seen = rows[: np.searchsorted(rows, upto, side="right")]
     return values[seen], times_us[seen]
 
 

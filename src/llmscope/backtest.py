@@ -119,11 +119,12 @@ class _Judge:
     def _begin(self) -> None:
         self._values: list[Floats] = []
         self._times: list[Integers] = []
+        self._ids: list[Integers] = []
         self.chart = ControlChart(METRICS[self.question.metric].scale, self.question.plan, self._history)
 
-    def _history(self) -> tuple[Floats, Integers]:
+    def _history(self, row_id: int) -> tuple[Floats, Integers]:
         values, times_us = np.concatenate(self._values), np.concatenate(self._times)
-        upto = int(np.searchsorted(times_us, self.chart.last_us, side="right"))
+        upto = int(np.searchsorted(np.concatenate(self._ids), row_id, side="right"))
         return values[:upto], times_us[:upto]
 
     def take(self, block: Floats) -> None:
@@ -155,10 +156,11 @@ class _Judge:
             learnt = ~np.isnan(values) & ~cold
             self._values.append(values[learnt])
             self._times.append(times_us[learnt])
+            self._ids.append(ids[learnt])
         self.judged += int(np.count_nonzero(~np.isnan(values)))
         told = self.chart.update_many(values, ids, times_us, cold)
         if self.chart.state == "locked":
-            self._values, self._times = [], []
+            self._values, self._times, self._ids = [], [], []
         self.told.events += told.events
         self.told.alarms += told.alarms
         self.told.baselines += told.baselines

@@ -51,6 +51,26 @@ class Judged:
     cold: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Many observations of one series in order of arrival, as columns of shape (n,); nan where not measured."""
+
+    ids: Integers
+    times_us: Integers
+    ok: npt.NDArray[np.bool_]
+    loads_ms: Floats
+    values: dict[str, Floats]  # of each watched metric, in its unit
+
+
+@dataclass(slots=True)
+class ManyJudged:
+    """What the charts of a series said of many observations, in order of time."""
+
+    events: list[tuple[str, EpisodeEvent]] = field(default_factory=list)
+    baselines: list[tuple[str, int, Baseline]] = field(default_factory=list)  # metric, row id
+    alarms: list[tuple[str, AlarmEvent]] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class ColdStarts:
     """Tells observations that waited for the model to be loaded, by the load time the server reports."""
@@ -96,11 +116,11 @@ class Charts:
 Values = tuple[Floats, Integers, Integers, npt.NDArray[np.bool_]]
 """Good values of a metric in its unit, row ids, times, and which are cold starts; in order of arrival."""
 
-PhaseValues = Callable[[int, str], tuple[Floats, Integers]]
-"""By series and metric: the good, warm, not excluded values of the current phase, and their times."""
+PhaseValues = Callable[[int, str, int], tuple[Floats, Integers]]
+"""By series and metric: the good, warm, not excluded values of the current phase up to a row, and their times."""
 
 
-def _nothing(_series_id: int, _metric: str) -> tuple[Floats, Integers]:
+def _nothing(_series_id: int, _metric: str, _row_id: int) -> tuple[Floats, Integers]:
     return np.empty(0), np.empty(0, np.int64)
 
 
@@ -164,6 +184,27 @@ class Engine:
             alarms += [(FAILURES, event) for event in failed]
         return Judged(verdicts, events, baselines, alarms, cold)
 
+    def observe_many(self, series_id: int, rows: Rows) -> ManyJudged:
+        """Judge many observations: the same findings as one by one, of each only the last state."""
+        charts = self._charts.get(series_id) or self._made(series_id)
+        loads = zip(rows.ids.tolist(), rows.ok.tolist(), rows.loads_ms.tolist(), strict=True)
+        is_cold = charts.cold.is_cold
+        cold = np.array([ok and ms == ms and is_cold(ms, row_id) for row_id, ok, ms in loads], bool)
+        judged = ManyJudged()
+        none_cold = np.zeros(len(cold), bool)
+        for key, chart in charts.by_metric.items():
+            told = chart.update_many(
+                rows.values[key], rows.ids, rows.times_us, none_cold if key == "load" else cold
+            )
+            judged.events += [(key, event) for event in told.events]
+            judged.baselines += [(key, row_id, baseline) for row_id, baseline in told.baselines]
+            judged.alarms += [(key, event) for event in told.alarms]
+            self._keep(charts, key, told.bucket_points())
+        failed = charts.failures.update_many(~rows.ok, rows.ids, rows.times_us)
+        judged.alarms += [(FAILURES, event) for event in failed]
+        judged.alarms.sort(key=_happened_us)
+        return judged
+
     def _made(self, series_id: int) -> Charts:
         charts = self._charts[series_id] = Charts(
             {key: self._new_chart(series_id, key) for key in self.watched}, FailureChart(self.plan.budget)
@@ -171,7 +212,9 @@ class Engine:
         return charts
 
     def _new_chart(self, series_id: int, metric: str) -> ControlChart:
-        return ControlChart(METRICS[metric].scale, self.plan, lambda: self.values(series_id, metric))
+        return ControlChart(
+            METRICS[metric].scale, self.plan, lambda row_id: self.values(series_id, metric, row_id)
+        )
 
     @staticmethod
     def _keep(charts: Charts, metric: str, points: Iterable[BucketPoint]) -> None:
@@ -230,3 +273,9 @@ class Engine:
         charts.trace[metric] = [p for p in charts.trace.get(metric, []) if p.time_us < first_us]
         self._keep(charts, metric, told.bucket_points())
         return told, baseline
+
+
+def _happened_us(told: tuple[str, AlarmEvent]) -> int:
+    """When an alarm opened or closed."""
+    alarm = told[1].alarm
+    return alarm.opened_us if told[1].kind != "closed" or alarm.closed_us is None else alarm.closed_us

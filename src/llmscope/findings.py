@@ -17,7 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from llmscope import documents
-from llmscope.engine import Engine, Judged, Row, SeriesState, Values
+from llmscope.engine import Engine, Judged, ManyJudged, Row, Rows, SeriesState, Values
 from llmscope.live import Hub, frame
 from llmscope.spc.alarms import Alarm, AlarmEvent
 from llmscope.spc.baseline import Baseline
@@ -37,6 +37,7 @@ from llmscope.store import rows as r
 from llmscope.store.incidents import IncidentState
 from llmscope.store.sqlite import WINDOW_US
 from llmscope.store.violations import FOLLOWS
+from llmscope.store.window import COLUMN, measured_of, metric_values
 
 log = logging.getLogger(__name__)
 
@@ -170,14 +171,15 @@ class Findings:
         return Phase(series.id, metric, 1, series.first_id, first_us, FIRST_PHASE, None, None, first_us)
 
     def phase_values(
-        self, series_id: int, metric: str
+        self, series_id: int, metric: str, row_id: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """The good, warm, not excluded values of the current phase that are in memory, and their times."""
+        """The good, warm, not excluded values in memory of the current phase, up to that row, and their times."""
         phases = self.phases.get((series_id, metric))
-        values, _, times_us, cold = self._rows(
+        values, ids, times_us, cold = self._rows(
             self.store.series[series_id], metric, phases[-1].start_id if phases else 0
         )
-        return values[~cold], times_us[~cold]
+        chosen = ~cold & (ids <= row_id)
+        return values[chosen], times_us[chosen]
 
     def _rows(self, series: Series, metric: str, start_id: int) -> Values:
         """The good, not excluded values in memory from a row on."""
@@ -218,6 +220,16 @@ class Findings:
         if violations or is_new:
             self._schedule_save(SAVE_NEW_AFTER_S if is_new else SAVE_GROWN_AFTER_S)
         return violations, incidents
+
+    def take_many(self, series: Series, judged: ManyJudged) -> None:
+        """Note what the charts found in many rows."""
+        for metric, row_id, baseline in judged.baselines:
+            self._fitted(series, row_id, series.window.time_of(row_id), metric, baseline)
+        for metric, event in judged.events:
+            self._take_episode(series.id, metric, event)
+        for metric, told in judged.alarms:
+            self._take_alarm(series.id, metric, told)
+        self._schedule_save(SAVE_NEW_AFTER_S)
 
     def _take_events(
         self, series: Series, metric: str, events: Iterable[EpisodeEvent], alarms: Iterable[AlarmEvent]
@@ -682,6 +694,16 @@ class Findings:
 
 def engine_row(row: r.Row) -> Row:
     return Row(row[r.ID], row[r.TIME_US], row[r.OUTCOME] == 0, r.measured(row))
+
+
+def engine_rows(rows: Sequence[r.Row], watched: Sequence[str]) -> Rows:
+    """Many rows of one series as the charts take them."""
+    measured = measured_of(rows)
+    ids = np.array([row[r.ID] for row in rows], np.int64)
+    times_us = np.array([row[r.TIME_US] for row in rows], np.int64)
+    ok = measured[:, COLUMN["outcome"]] == 0.0
+    values = {metric: metric_values(measured, metric) for metric in watched}
+    return Rows(ids, times_us, ok, measured[:, COLUMN["load_us"]], values)
 
 
 def call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:

@@ -97,7 +97,9 @@ def analyze(
     ] = None,
     exclude: Annotated[
         str | None,
-        typer.Option(metavar="3,7:9", help="Rows shown, but not learnt from or judged; 9 not included."),
+        typer.Option(
+            metavar="3,7:9", help="Rows shown, but not learnt from and in no violation; 9 not included."
+        ),
     ] = None,
     phase_at: Annotated[
         list[int] | None,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,40 @@ async def test_an_unknown_path_is_a_problem_document(tmp_path: Path) -> None:
         answer = await api.get("/api/nothing", status=404)
 
     assert answer["status"] == 404
+
+
+async def test_one_large_batch_is_judged_as_many_small_ones(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=3)
+    rows = [
+        OCEAN
+        | {
+            "timestamp": (start + dt.timedelta(seconds=2 * i)).isoformat(),
+            "latency_ms": round(1500.0 * rng.lognormvariate(0.0, 0.1) * (1.3 if i > 4200 else 1.0), 3),
+        }
+        for i in range(5000)
+    ]
+    found = []
+    for size in (5000, 50):
+        async with served(tmp_path / f"{size}.db") as api:
+            for first in range(0, len(rows), size):
+                await api.post(json.dumps(rows[first : first + size]).encode())
+            await api.ingest.settle()
+            versions = [
+                (v.metric, v.fitted_id, v.n, round(v.centre, 9), round(v.sigma, 9))
+                for versions in api.store.baselines.values()
+                for v in versions
+            ]
+            marks = [
+                (v.metric, v.chart, v.rule, v.side, v.first_signal_id, v.last_signal_id, v.count, v.open)
+                for v in api.ingest.recent[1].values()
+            ]
+            alarms = [
+                (a.metric, a.detector, a.change_id, a.opened_id, a.state)
+                for a in api.ingest.findings.alarms[1].values()
+            ]
+            found.append((sorted(versions), sorted(marks), sorted(alarms)))
+
+    assert found[0] == found[1]
+    assert len(found[0][0]) > 6  # limits at 20, 40, 80, 150 points, then the calibrated charts
+    assert any(alarm[:2] == ("latency", "SHIFT") for alarm in found[0][2])

@@ -277,7 +277,8 @@ def test_it_is_accessible_and_fits_and_is_pictured(
 
     check("dashboard", full=width < 500)
     worst = max(
-        app.get("/api/violations?hours=1&metric=latency&rule=R1&chart=points")["violations"], key=lambda v: v["peak_z"]
+        app.get("/api/violations?hours=1&metric=latency&rule=R1&chart=points")["violations"],
+        key=lambda v: v["peak_z"],
     )
     page.locator(f'tr[data-violation="{worst["id"]}"] .row-link').click()
     page.wait_for_selector(".finding")

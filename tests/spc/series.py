@@ -31,8 +31,8 @@ class Made:
         """A chart that learns from these observations, up to the one it was given last."""
         chart = ControlChart("log", plan)
 
-        def history() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-            upto = self.times_us <= chart.last_us
+        def history(row_id: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+            upto = self.ids <= row_id
             chosen = upto & ~self.cold & ~np.isnan(self.values)
             return self.values[chosen] * factor, self.times_us[chosen]
 

@@ -90,11 +90,12 @@ class Verdict(NamedTuple):
 
 NOT_JUDGED = Verdict(None)
 
-History = Callable[[], tuple[Floats, Integers]]
-"""The good values of the phase up to now, in the metric's unit and order of arrival, and their times."""
+History = Callable[[int], tuple[Floats, Integers]]
+"""The good values of the phase up to the row with that id, in the metric's unit and order of arrival, and their
+times: what came later must not be learnt from, even where it is known already."""
 
 
-def no_history() -> tuple[Floats, Integers]:
+def no_history(_row_id: int) -> tuple[Floats, Integers]:
     return np.empty(0), np.empty(0, np.int64)
 
 
@@ -231,7 +232,9 @@ class ControlChart:
         self.last_us = time_us
         if self.baseline is None:
             self.recent.append(value)
-            return NOT_JUDGED if cold else Verdict(None, baseline=self._learn(x, time_us, since_us, []))
+            return (
+                NOT_JUDGED if cold else Verdict(None, baseline=self._learn(x, row_id, time_us, since_us, []))
+            )
         events: list[EpisodeEvent] = []
         if since_us > self._gap_us:
             self.marks.restart(events)
@@ -250,7 +253,7 @@ class ControlChart:
             if bucket is None:
                 return Verdict(z, broken, tuple(events)) if events else Verdict(z, broken)
             return Verdict(z, broken, tuple(events), None, bucket, tuple(alarms))
-        fitted = self._learn(x, time_us, since_us, events)
+        fitted = self._learn(x, row_id, time_us, since_us, events)
         return Verdict(z, broken, tuple(events), fitted, bucket, tuple(alarms))
 
     def exclude(self, events: list[EpisodeEvent]) -> None:
@@ -353,7 +356,9 @@ class ControlChart:
             )
             self._gap_us = baseline.reference.cadence.gap_us
 
-    def _learn(self, x: float, time_us: int, since_us: int, events: list[EpisodeEvent]) -> Baseline | None:
+    def _learn(
+        self, x: float, row_id: int, time_us: int, since_us: int, events: list[EpisodeEvent]
+    ) -> Baseline | None:
         """Count a good value, and fit what falls due with it."""
         self.learned_n = n = self.learned_n + 1
         if n > 1:
@@ -373,10 +378,10 @@ class ControlChart:
             return None
         if n < self.try_at or (n < FEWEST_LEARNT and plan.learn_n is None) or self.has_alarm:
             return None
-        return self._take(self._fit_stage("locked" if is_last else "provisional"), events)
+        return self._take(self._fit_stage("locked" if is_last else "provisional", row_id), events)
 
-    def _fit_stage(self, state: State) -> Baseline | None:
-        values, times_us = self.history()
+    def _fit_stage(self, state: State, row_id: int) -> Baseline | None:
+        values, times_us = self.history(row_id)
         good = values > 0.0 if self.scale == "log" else ~np.isnan(values)
         values, times_us = values[good], times_us[good]
         baseline = phase_one(values, times_us, self.scale, state, self.plan)

@@ -64,6 +64,41 @@ class FailureChart:
             cusum.learn(int(failed), 1)
         return []
 
+    def update_many(
+        self,
+        failed: npt.NDArray[np.bool_],
+        ids: npt.NDArray[np.int64],
+        times_us: npt.NDArray[np.int64],
+    ) -> list[AlarmEvent]:
+        """Count many observations, as one by one; while nothing fails, all at once."""
+        events: list[AlarmEvent] = []
+        at, n = 0, len(failed)
+        while at < n:
+            good = int(np.argmax(failed[at:])) if failed[at:].any() else n - at
+            if good > 1 and self.alarm is None and self.cusum.c == 0.0 and self.observed > 0:
+                self._count_good(good, int(ids[at + good - 1]), int(times_us[at + good - 1]))
+                at += good
+                continue
+            events += self.update(bool(failed[at]), int(ids[at]), int(times_us[at]))
+            at += 1
+        return events
+
+    def _count_good(self, n: int, row_id: int, time_us: int) -> None:
+        """Good observations with no evidence before them: the CUSUM stays at zero."""
+        learnt = max(0, min(n, LEARNT_FROM - self.observed))
+        last_learnt = int(learnt == n)  # after its line is drawn
+        self.observed += n
+        self.failed_in_row = 0
+        self.good_in_row += n
+        if self.budget.alarms_per_day is None:
+            return
+        cusum = self.cusum
+        cusum.opportunities += learnt - last_learnt
+        cusum.h = self._line(time_us)
+        cusum.opportunities += last_learnt
+        cusum.since_id, cusum.since_us = row_id, time_us
+        self.failures_since, self.observed_since = 0, 1
+
     def _line(self, time_us: int) -> float:
         """h at which chance crosses as often as the budget allows.
 

@@ -4,6 +4,7 @@ Rows are kept in order of arrival and appended at amortised constant cost; old o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ def scale_of(columns: Sequence[str]) -> npt.NDArray[np.float64]:
 
 
 _SCALE = scale_of(MEASURED)
+_DIVISOR = np.round(1.0 / _SCALE)  # as `rows.measured` has it, to the last bit
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -163,7 +165,13 @@ class Window:
         return int(self.ids[0]) if len(self) else 0
 
 
-def metric_values(measured: Floats, metric: str) -> npt.NDArray[np.float64]:
+def measured_of(rows: Sequence[Row]) -> npt.NDArray[np.float64]:
+    """The measured columns of rows, nan where absent, shape (n, len(MEASURED)); ms, percent and counts."""
+    block = np.array([row[3:] for row in rows], dtype=np.float64)
+    return np.asarray(block / _DIVISOR)
+
+
+def metric_values(measured: npt.NDArray[np.floating[Any]], metric: str) -> npt.NDArray[np.float64]:
     """A metric of rows of measured columns, shape (n,), as `observation.METRICS` reads it from one."""
 
     def of(name: str) -> npt.NDArray[np.float64]:
