@@ -131,8 +131,6 @@ class Collector:
     values: list[float] = field(default_factory=list)
     scores: float = 0.0
     innovations: list[float] = field(default_factory=list)
-    sum: float = 0.0  # of clipped innovations, and of their squares
-    squares: float = 0.0
     slot: int = -2  # of the open bucket, counted from 1970
     done_slot: int = -9  # of the last complete one
     follows: bool = False
@@ -142,18 +140,21 @@ class Collector:
     last_us: int = -(2**62)
     last_score: float | None = None
     scale: float = field(init=False)
+    _gap_us: int = field(init=False)  # of the cadence, at hand: every point asks
+    _by_clock: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.scale = 1.0 / math.sqrt(1.0 - self.phi * self.phi)
+        self._gap_us, self._by_clock = self.cadence.gap_us, self.cadence.by_clock
 
     def add(self, value: float, row_id: int, time_us: int) -> Bucket | None:
         """Take a point; the bucket that it completes, if it does."""
         cadence = self.cadence
         done: Bucket | None = None
-        if time_us - self.last_us > cadence.gap_us:
+        if time_us - self.last_us > self._gap_us:
             self.last_score = None
         last = self.last_score
-        slot = time_us // cadence.width_us if cadence.by_clock else self.slot + (2 if last is None else 1)
+        slot = time_us // cadence.width_us if self._by_clock else self.slot + (2 if last is None else 1)
         if slot > self.slot:
             if self.values:
                 done = self._complete()
@@ -168,12 +169,6 @@ class Collector:
         self.values.append(value)
         self.scores += score
         self.innovations.append(innovation)
-        if innovation > CLIPPED_AT:
-            innovation = CLIPPED_AT
-        elif innovation < -CLIPPED_AT:
-            innovation = -CLIPPED_AT
-        self.sum += innovation
-        self.squares += innovation * innovation
         self.last_score = score
         self.last_id, self.last_us = row_id, time_us
         return done
@@ -184,11 +179,15 @@ class Collector:
         bucket: Bucket | None = None
         if n >= self.cadence.least:
             total = sum(self.innovations)
+            clipped = self.innovations
+            if max(clipped) > CLIPPED_AT or min(clipped) < -CLIPPED_AT:
+                clipped = [max(-CLIPPED_AT, min(CLIPPED_AT, innovation)) for innovation in clipped]
+            sum_, squares = sum(clipped), sum([c * c for c in clipped])
             spike_at = self.spike_at + (total / n if self.cadence.points >= FEWEST_SPREAD else 0.0)
             bucket = Bucket(
                 n,
                 self.scores / n,
-                max(0.0, self.squares - self.sum * self.sum / n) / (n - 1) if n > 1 else 0.0,
+                max(0.0, squares - sum_ * sum_ / n) / (n - 1) if n > 1 else 0.0,
                 len([1 for innovation in self.innovations if innovation > spike_at]),
                 median(self.values),
                 self.follows,
@@ -202,7 +201,7 @@ class Collector:
             return None
         self.values = []
         self.innovations = []
-        self.scores = self.sum = self.squares = 0.0
+        self.scores = 0.0
         return bucket
 
     def add_many(self, values: Floats, ids: Integers, times_us: Integers) -> Buckets:

@@ -8,7 +8,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -100,12 +100,8 @@ class EpisodeEvent:
     episode: Episode
 
 
-class Judged(NamedTuple):
-    """A judged value that a pattern may reach back to."""
-
-    z: float
-    first_id: int  # of the observations that it stands for
-    first_us: int
+Judged = tuple[float, int, int]
+"""A judged value that a pattern may reach back to: z, and the id and time of the first observation it stands for."""
 
 
 class Marks:
@@ -124,24 +120,26 @@ class Marks:
         self,
         z: float,
         value: float,
-        ids: tuple[int, int],
-        times_us: tuple[int, int],
+        first_id: int,
+        first_us: int,
+        last_id: int,
+        last_us: int,
         frozen: Callable[[], Frozen],
         events: list[EpisodeEvent],
     ) -> tuple[tuple[str, str], ...]:
-        """Judge one value; `ids` and `times_us` are of its first and last observation.
+        """Judge one value that stands for the observations from the first to the last named.
 
         Returns the broken rules and their sides; what happened to episodes is added to `events`.
         """
         self.judged += 1
-        self.tail.append(Judged(z, ids[0], times_us[0]))
+        self.tail.append((z, first_id, first_us))
         broken: tuple[tuple[str, str], ...] = ()
         for name, update in self._updates:
             side = update(z)
             if side is not None:
                 broken = (*broken, (name, side))
         for key in broken:
-            self._signal(key, z, value, ids[1], times_us[1], frozen, events)
+            self._signal(key, z, value, last_id, last_us, frozen, events)
         if self.open:
             self._close_quiet(events)
         return broken
@@ -167,7 +165,7 @@ class Marks:
         if n == 0:
             return {}
         held = len(self.tail)
-        joined = np.concatenate([[one.z for one in self.tail], zs]) if held else zs
+        joined = np.concatenate([[z for z, _, _ in self.tail], zs]) if held else zs
         gaps = np.concatenate([np.zeros(held, bool), breaks]) if held else breaks
         found = {name: signs[held:] for name, signs in scan(joined, self.rules, gaps).items()}
         begins = np.maximum.accumulate(np.where(breaks, np.arange(n), -held))
@@ -189,7 +187,7 @@ class Marks:
                     began = (
                         tail[held + start]
                         if start < 0
-                        else Judged(0.0, int(first_ids[start]), int(first_us[start]))
+                        else (0.0, int(first_ids[start]), int(first_us[start]))
                     )
                     peak = _furthest(rows, zs) if len(rows) > 1 else first
                     episode = self._opened(
@@ -261,7 +259,7 @@ class Marks:
         if begins >= 0:
             self.tail.clear()
         for i in range(max(0, first), n):
-            self.tail.append(Judged(float(zs[i]), int(first_ids[i]), int(first_us[i])))
+            self.tail.append((float(zs[i]), int(first_ids[i]), int(first_us[i])))
         self.recall(self.tail)
 
     def recall(self, tail: Iterable[Judged]) -> None:
@@ -269,8 +267,8 @@ class Marks:
         self.tail = deque(tail, maxlen=LONGEST)
         for rule in self.rules:
             rule.restart()
-            for one in self.tail:
-                rule.update(one.z)
+            for z, _, _ in self.tail:
+                rule.update(z)
 
     def restart(self, events: list[EpisodeEvent]) -> None:
         """At a gap, an excluded point or new limits: close what is open, forget what the rules remember."""
@@ -355,8 +353,7 @@ class Marks:
         return Episode(
             key[0],
             key[1],
-            began.first_id,
-            began.first_us,
+            *began[1:],
             *first,
             *last,
             is_open,

@@ -19,8 +19,6 @@ _COLLECTED = (
     "values",
     "innovations",
     "scores",
-    "sum",
-    "squares",
     "slot",
     "done_slot",
     "follows",
@@ -47,8 +45,6 @@ class CollectorState:
     values: list[float]
     innovations: list[float]
     scores: float
-    sum: float
-    squares: float
     slot: int
     done_slot: int
     follows: bool
