@@ -97,6 +97,15 @@ Learn = Annotated[
         "--learn", metavar="TIME", help="Observed time after which a baseline is locked, such as 24h."
     ),
 ]
+Watched = Annotated[
+    str | None,
+    typer.Option(
+        "--watched",
+        metavar="METRICS",
+        help="Metrics with a control chart. Default: latency,ttft,ms_per_token; also queue, load, "
+        "prompt_ms_per_token, tokens_per_second.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", envvar="LLMSCOPE_CONFIG", help="Default: ./llmscope.toml"),
@@ -189,6 +198,7 @@ def up(
     min_change: MinChange = None,
     rules: Rules = None,
     learn: Learn = None,
+    watched: Watched = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -231,6 +241,7 @@ def up(
         min_change=min_change,
         rules=rules,
         learn=learn,
+        watched=watched,
     )
     _run(app.run_up(loaded, _say))
 
@@ -245,6 +256,7 @@ def serve(
     min_change: MinChange = None,
     rules: Rules = None,
     learn: Learn = None,
+    watched: Watched = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -267,6 +279,7 @@ def serve(
         min_change=min_change,
         rules=rules,
         learn=learn,
+        watched=watched,
     )
     _run(app.run_serve(loaded, _say))
 

@@ -8,6 +8,7 @@ import { valueOf } from "./chart/build";
 import { ControlChart } from "./chart/ControlChart";
 import { formatClock, formatNumber } from "./format";
 import { Drilldown } from "./panels/Drilldown";
+import { Failures } from "./panels/Failures";
 import { HalfMinutes } from "./panels/HalfMinutes";
 import { Help } from "./panels/Help";
 import { Incidents, learningText } from "./panels/Incidents";
@@ -162,6 +163,7 @@ export function App(): React.JSX.Element {
           </section>
           <Incidents state={state} onChanged={(incident) => dispatch({ type: "incident", incident })} />
           <HalfMinutes spc={state.spc} hours={view.hours} />
+          <Failures spc={state.spc} hours={view.hours} />
           <Log state={state} onView={change} onOpen={open} />
           <div className="below">
             <WindowPanel state={state} />

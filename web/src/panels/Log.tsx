@@ -143,8 +143,14 @@ function Expected(props: { mark: MarkOut | undefined }): React.JSX.Element | nul
 
 function emptyText(state: State): string {
   if (state.violations.length > 0) return "No violation passes these filters.";
+  if (state.spc?.state === "none" && state.spc.n > 0) return notWatched(state.view.metric);
   if (state.spc && state.spc.centre === null) return "Rules are off until 20 good samples have set provisional limits.";
   return state.loading ? "Loading" : "No violation in this window.";
+}
+
+/** How a measure gets a control chart. */
+export function notWatched(metric: string): string {
+  return `This measure is shown, not judged. To judge it: llmscope up --watched latency,ttft,ms_per_token,${metric}`;
 }
 
 function lasted(violation: ViolationOut): string {

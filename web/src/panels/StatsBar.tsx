@@ -13,6 +13,7 @@ export function pill(state: State): { tone: "ok" | "warn" | "crit" | "info"; tex
   const open = state.violations.filter((violation) => violation.open && violation.chart === "points");
   const worst = open.find((violation) => violation.severity === "critical") ?? open[0];
   if (worst) return { tone: "warn", text: inWords(worst.rule, worst.side) };
+  if (state.spc?.state === "none" && state.spc.n > 0) return { tone: "info", text: "Not judged" };
   if (!state.spc || state.spc.centre === null) return { tone: "info", text: "No limits yet" };
   return { tone: "ok", text: state.spc.alarms_in_s === null ? "In control" : "In control, learning" };
 }
@@ -28,7 +29,12 @@ export function StatsBar(props: { state: State; value: number | null }): React.J
   const z = value !== null && current ? distance(value, current, spc?.scale ?? "log") : null;
   const decimals = decimalsFor(spc?.centre ?? value);
   const { tone, text } = pill(state);
-  const after = spc && spc.centre === null ? `after ${20 - Math.min(19, spc.learned_n)} more samples` : "";
+  const after =
+    spc?.state === "none"
+      ? "not judged"
+      : spc && spc.centre === null
+        ? `after ${20 - Math.min(19, spc.learned_n)} more samples`
+        : "";
   const provisional = spc?.state === "provisional";
   return (
     <section className="bar" aria-label="Limits">
