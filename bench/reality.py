@@ -11,6 +11,7 @@ twice, and the server is restarted with one thread for 10. What was done when is
 import argparse
 import asyncio
 import csv
+import itertools
 import json
 import multiprocessing
 import os
@@ -21,6 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -29,6 +33,12 @@ from tests.llm.tiny_model import write_model  # noqa: E402
 
 from llmscope.observation import Observation  # noqa: E402
 from llmscope.probe import SystemClock, Target, open_session, probe  # noqa: E402
+from llmscope.spc.alarms import Alarm  # noqa: E402
+from llmscope.spc.calibration import Budget  # noqa: E402
+from llmscope.spc.chart import ControlChart, Plan  # noqa: E402
+
+Floats = npt.NDArray[np.float64]
+Thing = tuple[str, float, float]  # what was done, from when to when
 
 PROBES = HERE / "results" / "reality.csv"
 STORY = HERE / "results" / "reality.json"
@@ -155,6 +165,98 @@ def _row(now: float, o: Observation) -> list[Any]:
     ]
 
 
+# -- judging what was recorded
+
+
+METRICS = ("ms_per_token", "ttft", "latency")
+STRETCH_S = 600.0
+LATE_S = 60.0  # an alarm so long after something ended may still belong to it
+
+
+def report() -> str:
+    """What the charts say of the recording; times in minutes from its beginning."""
+    with PROBES.open() as file:
+        probes = list(csv.DictReader(file))
+    story = json.loads(STORY.read_text())
+    start = story[0]["t"]
+    things = [
+        (a["what"], a["t"], b["t"]) for a, b in itertools.pairwise([*story, {"t": 1e18, "what": "end"}])
+    ]
+    things = [thing for thing in things if thing[0] not in ("quiet", "end")]
+    quiet_until = things[0][1] if things else 1e18
+    times = np.array([float(row["t"]) for row in probes])
+    lines = [
+        f"{len(probes):,} probes in {(times[-1] - start) / 60:.0f} min, "
+        f"{sum(row['outcome'] != 'ok' for row in probes)} failed; "
+        f"nothing done for the first {(min(quiet_until, times[-1]) - start) / 60:.0f} min"
+    ]
+    for metric in METRICS:
+        column = metric if metric == "ms_per_token" else f"{metric}_ms"
+        values = np.array([float(row[column]) if row[column] else np.nan for row in probes])
+        lines += ["", *wander(metric, values[times < quiet_until], times[times < quiet_until])]
+        for min_change in (0.10, 0.0):
+            lines += judged(values, times, start, things, quiet_until, min_change)
+    return "\n".join(lines)
+
+
+def wander(metric: str, values: Floats, times: Floats) -> list[str]:
+    """How far the level moved by itself: medians of ten minutes, and the dependence of half minutes."""
+    x = np.log(values[values > 0.0])
+    slots = ((times[values > 0.0] - times[0]) // STRETCH_S).astype(int)
+    levels = np.array([np.median(x[slots == slot]) for slot in np.unique(slots)])
+    away = 100.0 * np.expm1(levels - np.median(x))
+    halves = ((times[values > 0.0] - times[0]) // 30.0).astype(int)
+    buckets = np.array([np.median(x[halves == half]) for half in np.unique(halves)])
+    return [
+        f"{metric}: median {np.exp(np.median(x)):.3g} ms, sd of log {x.std():.3f}, lag-1 of points "
+        f"{np.corrcoef(x[1:], x[:-1])[0, 1]:.2f}, of half minutes {np.corrcoef(buckets[1:], buckets[:-1])[0, 1]:.2f}; "
+        f"levels of ten minutes from {away.min():+.1f} to {away.max():+.1f} %"
+    ]
+
+
+def judged(
+    values: Floats, times: Floats, start: float, things: list[Thing], quiet_until: float, min_change: float
+) -> list[str]:
+    """The incidents of one metric, and what of what was done they found."""
+    times_us = (times * 1e6).astype(np.int64)
+    ids = np.arange(len(values))
+    good = ~np.isnan(values)
+
+    def history(row: int) -> tuple[Floats, Any]:
+        return values[: row + 1][good[: row + 1]], times_us[: row + 1][good[: row + 1]]
+
+    chart = ControlChart("log", Plan("none", "none", Budget(1.0 / 7.0), min_change), history)
+    told = chart.update_many(values, ids, times_us)
+    last = {(e.alarm.detector, e.alarm.opened_id): e.alarm for e in told.alarms}
+    alarms = [a for a in last.values() if a.state != "below_min_change"]
+    marks = [a for a in last.values() if a.state == "below_min_change"]
+    by_chance = [a for a in alarms if a.opened_us / 1e6 < quiet_until]
+    lines = [
+        f"  min_change {100 * min_change:.0f} %: {len(by_chance)} alarms with nothing done"
+        f"{''.join(f'; {_told(a, start)}' for a in by_chance)}"
+        f"{f'; {len(marks)} changes only marked' if min_change else ''}"
+    ]
+    for what, began, ended in things:
+        found = [a for a in alarms if began <= a.opened_us / 1e6 < ended + LATE_S]
+        if not found:
+            lines.append(f"    {what} at {(began - start) / 60:.1f}: not found")
+            continue
+        first = min(found, key=lambda a: a.opened_us)
+        lines.append(
+            f"    {what} at {(began - start) / 60:.1f}: found after {first.opened_us / 1e6 - began:.0f} s, change time "
+            f"{first.change_us / 1e6 - began:+.0f} s; {'; '.join(_told(a, start) for a in found)}"
+        )
+    return lines
+
+
+def _told(alarm: Alarm, start: float) -> str:
+    closed = "open" if alarm.closed_us is None else f"until {(alarm.closed_us / 1e6 - start) / 60:.1f}"
+    return (
+        f"{alarm.detector} {alarm.direction} {alarm.size_percent:+.0f} % since "
+        f"{(alarm.change_us / 1e6 - start) / 60:.1f}, {closed}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -165,6 +267,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "record":
         asyncio.run(record(given.quiet, given.rest))
+    else:
+        print(report())
 
 
 if __name__ == "__main__":

@@ -457,7 +457,7 @@ def _calibrated(table: Table, options: Options) -> Analysis:
     centre = (
         None if options.centre is None else math.log(options.centre) if scale == "log" else options.centre
     )
-    chart = classic.individuals(x, stages, options.sigma_from or "total", centre, options.sigma)
+    chart = classic.individuals(x, stages, options.sigma_from or "total", centre, options.sigma, ranges=False)
     told = _detect(values, times_us, scale, stages, options, warnings)
     analysis = Analysis(options_, scale, chart, stages, {}, [], warnings=warnings)
     if options.chart == "points":

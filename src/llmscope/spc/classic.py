@@ -99,29 +99,46 @@ def individuals(
     how: str = "mr",
     centre: float | None = None,
     sigma: float | None = None,
+    ranges: bool = True,
 ) -> Chart:
-    """Individuals and moving ranges; `centre` and `sigma` may be known."""
-    n = len(values)
-    chart = Chart(_blank(n), _blank(n))
-    assert chart.second is not None
-    chart.main.statistic = values
-    chart.second.statistic = moving_ranges(values)
+    """Individuals and, unless `ranges` is false, their moving ranges; `centre` and `sigma` may be known."""
+    centres: list[float] = []
+    sigmas: list[float] = []
     for stage in stages:
         learnt = values[stage.learns & ~np.isnan(values)]
         if len(learnt) == 0 and (centre is None or sigma is None):
             raise NoData(f"no value to learn limits from for the rows from {stage.start}")
         middle = float(learnt.mean()) if centre is None else centre
         spread = sigma_of(learnt, how) if sigma is None else sigma
-        rows = slice(stage.start, stage.stop)
-        _fill(chart.main, rows, middle, spread)
-        mean_range = spread * RANGE_TO_SIGMA
-        chart.second.centre[rows] = mean_range
-        chart.second.ucl[rows] = RANGE_UCL * mean_range
-        chart.second.lcl[rows] = 0.0
-        chart.second.sigma[rows] = (RANGE_UCL - 1.0) * mean_range / 3.0
-        chart.centres.append(middle)
-        chart.sigmas.append(spread)
-    return chart
+        centres.append(middle)
+        sigmas.append(spread)
+
+    def line(of_centre: float, of_sigma: float) -> Floats:
+        levels = [of_centre * c + of_sigma * s for c, s in zip(centres, sigmas, strict=True)]
+        return _stepped(len(values), stages, levels)
+
+    main = Panel(values, line(1.0, 0.0), line(0.0, 1.0), line(1.0, 3.0), line(1.0, -3.0))
+    second = None
+    if ranges:
+        mean = RANGE_TO_SIGMA  # of the moving ranges, in sigma
+        second = Panel(
+            moving_ranges(values),
+            line(0.0, mean),
+            line(0.0, (RANGE_UCL - 1.0) * mean / 3.0),
+            line(0.0, RANGE_UCL * mean),
+            line(0.0, 0.0),
+        )
+    return Chart(main, second, sigmas, centres)
+
+
+def _stepped(n: int, stages: Sequence[Stage], levels: Sequence[float]) -> Floats:
+    """A line that is level in each stage, shape (n,); of a single stage it takes no memory."""
+    if len(stages) == 1:
+        return np.broadcast_to(np.float64(levels[0]), (n,))
+    line = np.full(n, np.nan)
+    for stage, level in zip(stages, levels, strict=True):
+        line[stage.start : stage.stop] = level
+    return line
 
 
 def xbar_s(
