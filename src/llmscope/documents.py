@@ -3,6 +3,7 @@ say the same thing of the same object. Times become RFC 3339, durations of chart
 """
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -347,34 +348,49 @@ def alarm_document(alarm: StoredAlarm, plan: Plan) -> Document:
 
 
 def alarm_sentence(alarm: StoredAlarm, budget: Budget) -> str:
-    """What an alarm says to a person.
-
-    >>> alarm_sentence.__doc__ is not None
-    True
-    """
+    """What an alarm says to a person."""
     verb = "has run" if alarm.is_open else "ran"
-    since = time_text(alarm.change_us) or ""
-    clock = since[11:19] + " UTC"
+    when = f"since {_clock(alarm.change_us)} UTC"
+    if alarm.closed_us is not None:
+        when = f"from {_clock(alarm.change_us)} to {_clock(alarm.closed_us)} UTC"
     size, word = abs(alarm.size_percent), "above" if alarm.direction == "up" else "below"
     if alarm.detector == "FAILURES":
         return (
-            f"{100.0 * alarm.after:.3g} % of the requests {'fail' if alarm.is_open else 'failed'} since {clock}; "
+            f"{100.0 * alarm.after:.3g} % of the requests {'fail' if alarm.is_open else 'failed'} {when}; "
             f"{100.0 * alarm.before:.2g} % was learnt."
         )
     title = METRICS[alarm.metric].title
     if alarm.detector == "SHIFT":
-        unit = METRICS[alarm.metric].unit
-        said = (
-            f"{title} {verb} {size:.0f} % {word} its learnt level "
-            f"({alarm.before:.3g} → {alarm.after:.3g} {unit}) since {clock}"
-        )
+        said = f"{title} {verb} {size:.0f} % {word} its learnt level ({_levels(alarm)}) {when}"
     elif alarm.detector == "SPREAD":
-        said = f"{title} {'varies' if alarm.is_open else 'varied'} {1.0 + alarm.size_percent / 100.0:.2g} times as much as learnt since {clock}"  # noqa: E501
+        said = f"{title} {'varies' if alarm.is_open else 'varied'} {1.0 + alarm.size_percent / 100.0:.2g} times as much as learnt {when}"  # noqa: E501
     else:
-        said = f"{title} {'spikes' if alarm.is_open else 'spiked'} {1.0 + alarm.size_percent / 100.0:.2g} times as often as learnt since {clock}"  # noqa: E501
+        said = f"{title} {'spikes' if alarm.is_open else 'spiked'} {1.0 + alarm.size_percent / 100.0:.2g} times as often as learnt {when}"  # noqa: E501
     if alarm.state == "below_min_change":
         return f"{said}: below the change that you asked to be told of."
     return f"{said}. The evidence passed the line that chance crosses {_how_often(budget)}."
+
+
+def _clock(time_us: int) -> str:
+    return (time_text(time_us) or "")[11:19]
+
+
+def _levels(alarm: StoredAlarm) -> str:
+    """Before and after, to the digits in which they differ: seconds from one second on."""
+    before, after, unit = alarm.before, alarm.after, METRICS[alarm.metric].unit
+    if unit == "ms" and max(before, after) >= 1000.0:
+        before, after, unit = before / 1000.0, after / 1000.0, "s"
+    return f"{_figures(before)} → {_figures(after)} {unit}"
+
+
+def _figures(value: float) -> str:
+    """Three significant digits, never as a power of ten.
+
+    >>> [_figures(v) for v in (1.6719, 44.29, 0.504, 1234.0)]
+    ['1.67', '44.3', '0.504', '1,234']
+    """
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{digits}f}"
 
 
 def _how_often(budget: Budget) -> str:
@@ -391,8 +407,11 @@ def _how_often(budget: Budget) -> str:
 def incident_document(
     incident: Incident, alarms: Sequence[StoredAlarm], rules: Sequence[str], series: Series, plan: Plan
 ) -> Document:
-    """An incident with its alarms, the worst first; `rules` were broken on the bucket charts while it lasted."""
-    ranked = sorted(alarms, key=lambda a: (a.detector not in ("FAILURES", "SHIFT"), a.opened_us))
+    """An incident with its alarms, open ones and the worst first; `rules` were broken on the bucket charts
+    meanwhile."""
+    ranked = sorted(
+        alarms, key=lambda a: (not a.is_open, a.detector not in ("FAILURES", "SHIFT"), a.opened_us)
+    )
     headline = alarm_sentence(ranked[0], plan.budget) if ranked else ""
     if rules:
         headline += f" Rules broken on the half-minute chart: {', '.join(rules)}."

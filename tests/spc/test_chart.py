@@ -156,3 +156,14 @@ def test_a_pattern_starts_at_its_first_point() -> None:
     assert [(e.episode.rule, e.episode.pattern_start_id, e.episode.first_signal_id) for e in events] == [
         ("R2", 101, 109)
     ]
+
+
+def test_readings_that_never_vary_are_no_alarm() -> None:
+    n = 4000
+    values = np.full(n, 0.5)
+    chart = ControlChart("log", Plan(), lambda row: (values[: row + 1], np.arange(row + 1) * STEP_US))
+    skipped = {i for i in range(2000, 2300)} - {i for i in range(2000, 2300, 7)}
+    told = [chart.update(None if i in skipped else 0.5, i, i * STEP_US) for i in range(n)]
+
+    assert chart.buckets is not None
+    assert [event for verdict in told for event in verdict.alarms] == []

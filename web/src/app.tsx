@@ -100,6 +100,7 @@ export function App(): React.JSX.Element {
         />
         <main className="main">
           <StatsBar state={state} value={lastValue === undefined || Number.isNaN(lastValue) ? null : lastValue} />
+          <Incidents state={state} onChanged={(incident) => dispatch({ type: "incident", incident })} />
           <section className="card chart" aria-labelledby="chart-title">
             <div className="card-head">
               <h2 id="chart-title">{metricText(view.metric).title}</h2>
@@ -161,7 +162,6 @@ export function App(): React.JSX.Element {
               </>
             )}
           </section>
-          <Incidents state={state} onChanged={(incident) => dispatch({ type: "incident", incident })} />
           <HalfMinutes spc={state.spc} hours={view.hours} />
           <Failures spc={state.spc} hours={view.hours} />
           <Log state={state} onView={change} onOpen={open} />

@@ -46,6 +46,7 @@ export const METRICS: Record<string, MetricText> = {
   queue: { title: "Queue time", unit: "s", short: "Queue" },
   load: { title: "Load time", unit: "s", short: "Load" },
   prompt_ms_per_token: { title: "Prefill per prompt token", unit: "ms", short: "Prefill" },
+  failures: { title: "Failures", unit: "%", short: "Failures" },
   tokens_per_second: { title: "Decode rate", unit: "tok/s", short: "Tokens/s" },
 };
 

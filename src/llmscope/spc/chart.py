@@ -424,6 +424,7 @@ class ControlChart:
                 new.add(x, old.last_id, old.last_us)
             new.first_id, new.first_us, new.follows = old.first_id, old.first_us, False
         after.watch.recent = before.watch.recent
+        after.watch.alarms = dict(before.watch.alarms)  # none is open: nothing is fitted while one is
 
     def _frozen(self, recent: Sequence[float] | None = None) -> Frozen:
         """The chart as it is now; `recent` are the last 60 values before, if not those at hand."""

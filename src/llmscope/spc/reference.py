@@ -27,6 +27,7 @@ TRAFFIC_DISPERSION = (
 )
 TIE = 1e-9
 FEWEST_BUCKETS = 30
+SMALLEST_VARIANCE = 1e-12  # of innovations: below it all values were equal, and there is no spread to watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Reference:
     innovations: ScoreTable | None  # of single scores, with one point a bucket
     shift: SelfStarting
     spread: SelfStarting
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether there is a spread within buckets that could change."""
+        return self.cadence.points >= FEWEST_SPREAD and self.variance > SMALLEST_VARIANCE
 
     def collector(self) -> Collector:
         return Collector(self.table, self.cadence, self.phi, self.spike_at)
@@ -247,7 +253,7 @@ def _estimate(
         persistence=persistence,
         level=level,
         level_sd=level_sd,
-        variance=max(variance, 1e-12),
+        variance=max(variance, SMALLEST_VARIANCE),
         kurtosis=max(-0.5, kurtosis),
         spike_at=spike_at,
         spike_rate=spike_rate,
@@ -286,7 +292,7 @@ def _start(reference: Reference, buckets: Buckets) -> Floats:
     deviations = reference.level_filter().deviations(buckets)
     reference.shift.learn_many(deviations, buckets.follows)
     scored = buckets.n >= FEWEST_SPREAD
-    if scored.any():
+    if reference.has_spread and scored.any():
         follows = buckets.follows[scored] & np.concatenate([[False], scored[:-1]])[scored]
         reference.spread.learn_many(reference.spread_scores(buckets)[scored], follows)
     ws = deviations.copy()

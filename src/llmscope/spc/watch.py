@@ -111,6 +111,7 @@ class Watch:
     fast_down: Cusum = field(init=False)
     spread: Cusum = field(init=False)
     spike: CountCusum = field(init=False)
+    has_spread: bool = field(init=False)
     level: LevelFilter = field(init=False)
     shift: SelfStarting = field(init=False)
     scatter: SelfStarting = field(init=False)
@@ -120,6 +121,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         lines, reference = self.lines, self.reference
+        self.has_spread = reference.has_spread
         self.level = reference.level_filter()
         self.shift = reference.shift.copy()  # these go on learning, the reference does not
         self.scatter = reference.spread.copy()
@@ -147,7 +149,7 @@ class Watch:
         u = shift.score(deviation)
         v: float | None = None
         variance_score = 0.0
-        if bucket.n >= FEWEST_SPREAD:
+        if self.has_spread and bucket.n >= FEWEST_SPREAD:
             variance_score = self.reference.spread_score(bucket)
             v = spread.score(variance_score)
         if u is not None:
@@ -185,13 +187,13 @@ class Watch:
             not self.alarms
             and not self.waiting
             and self.shift.n >= FULLY_LEARNT
-            and (points < FEWEST_SPREAD or self.scatter.n >= FULLY_LEARNT)
+            and (not self.has_spread or self.scatter.n >= FULLY_LEARNT)
             and self.spike.opportunities >= FULLY_LEARNT * (points + 2)
         )
 
     def _take_quiet(self, buckets: Buckets, us: Floats) -> int:
         """Judge buckets up to the first crossing, which is left; how many were taken."""
-        has_spread = self.reference.cadence.points >= FEWEST_SPREAD
+        has_spread = self.has_spread
         if has_spread and (buckets.n < FEWEST_SPREAD).any():
             return 0
         shift, scatter = self.shift.copy(), self.scatter.copy()
@@ -257,7 +259,7 @@ class Watch:
                 if not self.is_suspicious():
                     self._learn_waiting()
         shift.last = deviation
-        if bucket.n >= FEWEST_SPREAD:
+        if self.has_spread and bucket.n >= FEWEST_SPREAD:
             spread.last = variance_score
 
     def _learn_waiting(self) -> None:

@@ -57,7 +57,7 @@ export function Incidents(props: { state: State; onChanged: (incident: IncidentO
       {incidents.length === 0 ? (
         <p className="none">{quietText(props.state)}</p>
       ) : (
-        <ul>
+        <ul tabIndex={0} aria-label="Incidents, the newest first">
           {shown.map((incident) => (
             <Incident key={incident.id} incident={incident} onChanged={props.onChanged} />
           ))}
@@ -96,18 +96,6 @@ function Incident(props: { incident: IncidentOut; onChanged: (incident: Incident
         <span title={formatUtc(incident.change)}>since {formatTime(incident.change)}</span>
         {incident.closed && <span title={formatUtc(incident.closed)}>until {formatTime(incident.closed)}</span>}
         {incident.acknowledged_at && <span>seen by {incident.acknowledged_by ?? "somebody"}</span>}
-      </div>
-      <p>{incident.headline}</p>
-      <ul className="alarms">
-        {incident.alarms.map((alarm) => (
-          <li key={alarm.id}>
-            {metricText(alarm.metric).title}, {alarm.detector.toLowerCase()}: {sizeText(alarm)}
-            {alarm.detector === "FAILURES" ? " points" : ""}
-            {alarm.provisional ? ", by provisional limits" : ""}
-          </li>
-        ))}
-      </ul>
-      <div className="incident-do">
         {!incident.acknowledged_at && (
           <button
             type="button"
@@ -124,7 +112,7 @@ function Incident(props: { incident: IncidentOut; onChanged: (incident: Incident
         )}
         {level && asked && (
           <>
-            <span>Judge from {formatTime(incident.change)} on by the new level?</span>
+            <span>Judge from {formatTime(level.change)} on by the new level?</span>
             <button
               type="button"
               className="btn"
@@ -142,6 +130,25 @@ function Incident(props: { incident: IncidentOut; onChanged: (incident: Incident
         )}
         {problem && <span role="alert">{problem}</span>}
       </div>
+      <p>{incident.headline}</p>
+      {(isOpen || incident.alarms.length > 1) && (
+        <ul className="alarms">
+          {incident.alarms.map((alarm) => (
+            <li key={alarm.id}>
+              {alarmTitle(alarm)}: {sizeText(alarm)}
+              {alarm.detector === "FAILURES" ? " points" : ""}
+              {alarm.provisional ? ", by provisional limits" : ""}
+              {isOpen && alarm.state !== "open" ? ", over" : ""}
+            </li>
+          ))}
+        </ul>
+      )}
     </li>
   );
+}
+
+/** What moved: "Response latency, shift". */
+function alarmTitle(alarm: AlarmOut): string {
+  const { title } = metricText(alarm.metric);
+  return alarm.detector === "FAILURES" ? title : `${title}, ${alarm.detector.toLowerCase()}`;
 }

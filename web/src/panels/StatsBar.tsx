@@ -61,7 +61,7 @@ export function StatsBar(props: { state: State; value: number | null }): React.J
         <div className="tile-note">{z === null ? (failed ? (latest.error ?? "") : "") : `${formatSigma(z)} from centre line`}</div>
       </div>
       <Tile name="Centre line" swatch="solid" colour="--cl" value={spc?.centre} unit={unit} decimals={decimals}>
-        {after || (provisional ? `Provisional, from ${current?.n ?? ""} samples` : `From ${current?.n ?? ""} samples`)}
+        {after || (provisional ? `Provisional, n ${current?.n.toLocaleString() ?? ""}` : `From ${current?.n.toLocaleString() ?? ""} samples`)}
       </Tile>
       <Tile name="Sigma" value={spc?.sigma} unit={unit} decimals={decimals + 1}>
         {after || "(UCL − LCL) / 6"}
