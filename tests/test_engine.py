@@ -64,10 +64,19 @@ def test_a_metric_that_is_watched_anew_is_named_at_a_restart() -> None:
 
 def test_a_long_load_is_a_cold_start_and_the_usual_load_is_not() -> None:
     loads = ColdStarts()
-    cold = [loads.is_cold(ms, i) for i, ms in enumerate([2000.0, *[150.0] * 20, 160.0, 3000.0, 150.0, None])]
+    reported = [2000.0, *[150.0] * 20, 160.0, 3000.0, 150.0, None]
+    cold = [loads.is_cold(ms, i, i * STEP_US) for i, ms in enumerate(reported)]
 
     assert [i for i, is_cold in enumerate(cold) if is_cold] == [0, 22]
     assert loads.ids == [0, 22]
+
+
+def test_where_no_load_is_reported_the_first_after_five_idle_minutes_is_cold() -> None:
+    minutes = [0, 1, 7, 8, 9, 15, 16]
+    failed = {15}  # asked for, if in vain: not idle
+    loads = ColdStarts()
+
+    assert [m for m in minutes if loads.is_cold(None, m, m * 60_000_000, m not in failed)] == [7]
 
 
 def test_a_cold_start_is_marked_and_not_learnt_from() -> None:
@@ -158,3 +167,29 @@ def test_many_at_once_are_judged_as_one_by_one(values: list[float | None], cuts:
     ]
     assert many.failures(1) == single.failures(1)
     assert many.chart(1, "latency").marks.judged == single.chart(1, "latency").marks.judged  # type: ignore[union-attr]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, 20.0, 150.0, 3000.0]), st.sampled_from([2, 400]), st.booleans()),
+        min_size=1,
+        max_size=40,
+    ),
+    st.integers(0, 40),
+)
+def test_cold_starts_of_many_are_those_of_each(rows: list[tuple[float | None, int, bool]], cut: int) -> None:
+    times_us = np.cumsum([step * 1_000_000 for _, step, _ in rows])
+    loads = np.array([math.nan if load is None else load for load, _, _ in rows])
+    ok, ids = np.array([is_ok for _, _, is_ok in rows]), np.arange(len(rows))
+    single, many = ColdStarts(), ColdStarts()
+    one_by_one = [single.is_cold(load, i, int(times_us[i]), is_ok) for i, (load, _, is_ok) in enumerate(rows)]
+    parts = [slice(0, cut), slice(cut, None)]
+    at_once = [
+        is_cold
+        for part in parts
+        if len(ids[part])
+        for is_cold in many.are_cold(loads[part], ids[part], times_us[part], ok[part]).tolist()
+    ]
+
+    assert at_once == one_by_one
+    assert many == single

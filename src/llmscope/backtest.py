@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmscope import documents
-from llmscope.engine import COLD_FROM_MS, COLD_TIMES
+from llmscope.engine import ColdStarts
 from llmscope.observation import METRICS
 from llmscope.spc.alarms import Alarm
 from llmscope.spc.chart import ControlChart, ManyVerdicts, Plan
@@ -113,7 +113,7 @@ class _Judge:
         self.first_us: int | None = None
         self.last_us = 0
         self._phases = sorted(question.phases_at_us)
-        self._loads: list[float] = []
+        self._cold = ColdStarts()
         self._begin()
 
     def _begin(self) -> None:
@@ -132,7 +132,10 @@ class _Judge:
         ids, times_us = block[:, 0].astype(np.int64), block[:, 1].astype(np.int64)
         measured = (block[:, 2:] * scale_of(MEASURED)).astype(np.float32)
         values = metric_values(measured, self.question.metric)
-        cold = self._cold(measured[:, COLUMN["load_us"]].astype(np.float64))
+        loads_ms = measured[:, COLUMN["load_us"]].astype(np.float64)
+        cold = self._cold.are_cold(loads_ms, ids, times_us, measured[:, COLUMN["outcome"]] == 0.0)
+        if self.question.metric == "load":
+            cold[:] = False
         if self.first_us is None:
             self.first_us = int(times_us[0])
         self.last_us = int(times_us[-1])
@@ -142,12 +145,6 @@ class _Judge:
             values, ids, times_us, cold = values[at:], ids[at:], times_us[at:], cold[at:]
             self._begin()
         self._judge(values, ids, times_us, cold)
-
-    def _cold(self, loads_ms: Floats) -> npt.NDArray[np.bool_]:
-        if self.question.metric == "load" or np.isnan(loads_ms).all():
-            return np.zeros(len(loads_ms), bool)
-        usual = float(np.nanmedian(loads_ms))
-        return np.asarray((loads_ms > COLD_FROM_MS) & (loads_ms > COLD_TIMES * usual))
 
     def _judge(self, values: Floats, ids: Integers, times_us: Integers, cold: npt.NDArray[np.bool_]) -> None:
         if len(values) == 0:

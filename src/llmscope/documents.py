@@ -16,6 +16,7 @@ from llmscope.spc.baseline import Baseline
 from llmscope.spc.calibration import Budget, is_beyond_chance, smallest_shift
 from llmscope.spc.chart import BucketPoint, ControlChart, Plan
 from llmscope.spc.rules import ARL
+from llmscope.spc.scores import FURTHEST_Z
 from llmscope.store import Annotation, BaselineRow, Exclusion, Incident, Phase, Series, StoredAlarm, Violation
 from llmscope.store import rows as r
 from llmscope.store.rows import Row, ms, percent
@@ -222,12 +223,14 @@ def calibration_document(metric: str, chart: ControlChart) -> Document | None:
     percent_ = None
     if shift != float("inf"):
         # a shift of the level moves the whitened score by (1 - r) of itself, in sd of the whitened score
-        moved = shift * watch.shift.inflation * watch.shift.sd / (1.0 - watch.shift.r)
+        response = watch.level.response(reference.cadence.points) * (1.0 - watch.shift.r)
+        moved = shift * watch.shift.inflation * watch.shift.sd / response
         low, high = reference.table.value(-0.5), reference.table.value(0.5)
         step = moved * (high - low)
-        percent_ = 100.0 * (
-            np.expm1(step) if chart.scale == "log" else step / max(abs(reference.level), 1e-9)
-        )
+        if moved <= FURTHEST_Z:  # beyond what the baseline has seen, scores rise no more
+            percent_ = 100.0 * (
+                np.expm1(step) if chart.scale == "log" else step / max(abs(reference.level), 1e-9)
+            )
     return {
         "n": reference.n,
         "buckets": watch.shift.n,

@@ -24,6 +24,7 @@ Integers = npt.NDArray[np.int64]
 
 FAILURES = "failures"  # the metric of the chart of failures
 COLD_FROM_MS = 100.0  # a model that loads faster was in memory
+IDLE_US = 300_000_000  # Ollama's default: a model that nobody asked for so long is unloaded
 COLD_TIMES = 3.0  # times the usual load time
 LOADS_N = 61  # recent load times whose median is the usual one
 KEPT_COLD = 5_000  # row ids of cold starts that are remembered
@@ -73,24 +74,46 @@ class ManyJudged:
 
 @dataclass(slots=True)
 class ColdStarts:
-    """Tells observations that waited for the model to be loaded, by the load time the server reports."""
+    """Tells observations that waited for the model to be loaded: by the load time that the server reports, or, of
+    a server that reports none, by the silence before them."""
 
     loads_ms: list[float] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
+    last_us: int | None = None  # of the observation before, good or not
 
-    def is_cold(self, load_ms: float | None, row_id: int) -> bool:
-        if load_ms is None:
+    def is_cold(self, load_ms: float | None, row_id: int, time_us: int, ok: bool = True) -> bool:
+        last_us, self.last_us = self.last_us, time_us
+        if not ok:
             return False
-        loads = self.loads_ms
-        cold = load_ms > COLD_FROM_MS and (not loads or load_ms > COLD_TIMES * median(loads))
-        loads.append(load_ms)
-        if len(loads) > LOADS_N:
-            del loads[0]
+        if load_ms is None:
+            cold = last_us is not None and time_us - last_us > IDLE_US
+        else:
+            loads = self.loads_ms
+            cold = load_ms > COLD_FROM_MS and (not loads or load_ms > COLD_TIMES * median(loads))
+            loads.append(load_ms)
+            if len(loads) > LOADS_N:
+                del loads[0]
         if cold:
             self.ids.append(row_id)
             if len(self.ids) > KEPT_COLD:
                 del self.ids[0]
         return cold
+
+    def are_cold(
+        self, loads_ms: Floats, ids: Integers, times_us: Integers, ok: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """`is_cold` of many observations; nan is a load that was not reported."""
+        first_us = int(times_us[0]) if self.last_us is None else self.last_us
+        reported = ~np.isnan(loads_ms)
+        idle = np.diff(times_us, prepend=first_us) > IDLE_US
+        if not (ok & ((loads_ms > COLD_FROM_MS) | (idle & ~reported))).any():
+            self.loads_ms = [*self.loads_ms, *loads_ms[ok & reported].tolist()[-LOADS_N:]][-LOADS_N:]
+            self.last_us = int(times_us[-1])
+            return np.zeros(len(ids), bool)
+        columns = (loads_ms.tolist(), ids.tolist(), times_us.tolist(), ok.tolist())
+        return np.array(
+            [self.is_cold(ms if ms == ms else None, *more) for ms, *more in zip(*columns, strict=True)], bool
+        )
 
 
 @dataclass(slots=True)
@@ -167,7 +190,7 @@ class Engine:
         events: list[tuple[str, EpisodeEvent]] = []
         baselines: list[tuple[str, Baseline]] = []
         alarms: list[tuple[str, AlarmEvent]] = []
-        cold = row.ok and charts.cold.is_cold(row.measured.load_ms, row.id)
+        cold = charts.cold.is_cold(row.measured.load_ms, row.id, row.time_us, row.ok)
         for metric, chart in zip(self._metrics, charts.by_metric.values(), strict=True):
             key = metric.key
             value = metric.read(row.measured) if row.ok else None
@@ -187,9 +210,7 @@ class Engine:
     def observe_many(self, series_id: int, rows: Rows) -> ManyJudged:
         """Judge many observations: the same findings as one by one, of each only the last state."""
         charts = self._charts.get(series_id) or self._made(series_id)
-        loads = zip(rows.ids.tolist(), rows.ok.tolist(), rows.loads_ms.tolist(), strict=True)
-        is_cold = charts.cold.is_cold
-        cold = np.array([ok and ms == ms and is_cold(ms, row_id) for row_id, ok, ms in loads], bool)
+        cold = charts.cold.are_cold(rows.loads_ms, rows.ids, rows.times_us, rows.ok)
         judged = ManyJudged()
         none_cold = np.zeros(len(cold), bool)
         for key, chart in charts.by_metric.items():

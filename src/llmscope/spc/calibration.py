@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from llmscope.spc.arl import cusum_arl, cusum_h, cusum_siegmund_arl, poisson_cusum_arl
+from llmscope.spc.buckets import FEWEST_SPREAD
 from llmscope.spc.detectors import FULLY_LEARNT
 
 DAY_US = 86_400_000_000
@@ -114,10 +115,13 @@ def lines(budget: Budget, width_us: int, points: int, spike_rate: float) -> Line
     if rate == 0.0:
         return Lines(None, None, None, None)
     spike_rate = float(f"{spike_rate:.2g}")  # few distinct ones: the lattice is solved once for each
+    has_spread = points >= FEWEST_SPREAD
+    if not has_spread:  # the others share what SPREAD leaves
+        rate *= sum(SHARES.values()) / (sum(SHARES.values()) - SHARES["spread"])
     return Lines(
         level_line(SLOW_K, SHARES["slow"] * rate / 2.0),
         level_line(FAST_K, SHARES["fast"] * rate / 2.0),
-        level_line(SLOW_K, SHARES["spread"] * rate) if points >= 4 else None,
+        level_line(SLOW_K, SHARES["spread"] * rate) if has_spread else None,
         count_line(points * spike_rate, spike_factor(spike_rate), SHARES["spike"] * rate),
     )
 

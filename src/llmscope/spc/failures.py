@@ -22,6 +22,7 @@ FEWEST_FAILURES = 2  # one failure alone is not an incident
 RECOVERED_AFTER = 30  # good observations in a row: a minute at one every 2 s
 GUARANTEE_AFTER = 300  # observations before the first alarm but for an outage
 LEARNT_FROM = 43_200  # observations, a day at one every 2 s: then the rate is fixed
+SUSPICIOUS = 0.5  # of the decision line
 OUTAGE = 5  # failures in a row that need no statistics
 
 
@@ -38,6 +39,8 @@ class FailureChart:
     failures_since: int = 0  # of the change
     observed_since: int = 0
     alarm: Alarm | None = None
+    waiting: int = 0  # observations under suspicion, which are learnt when it passes, and failures among them
+    waiting_failed: int = 0
 
     def update(self, failed: bool, row_id: int, time_us: int) -> list[AlarmEvent]:
         """Count one observation; what happened to the alarm."""
@@ -61,8 +64,15 @@ class FailureChart:
         if failed and ((crossed and enough) or self.failed_in_row >= OUTAGE):
             return self._open(row_id, time_us)
         if self.observed <= LEARNT_FROM:
-            cusum.learn(int(failed), 1)
+            self.waiting += 1
+            self.waiting_failed += failed
+            if cusum.c <= SUSPICIOUS * cusum.h:
+                self._learn_waiting()
         return []
+
+    def _learn_waiting(self) -> None:
+        self.cusum.learn(self.waiting_failed, self.waiting)
+        self.waiting = self.waiting_failed = 0
 
     def update_many(
         self,
@@ -111,6 +121,7 @@ class FailureChart:
         return max(math.log(max(failures, 1.0)), math.log(FACTOR))
 
     def _open(self, row_id: int, time_us: int) -> list[AlarmEvent]:
+        self.waiting = self.waiting_failed = 0  # what the alarm is about is not normal
         share = self.failures_since / max(1, self.observed_since)
         change = self.cusum
         self.alarm = self._sized(

@@ -135,6 +135,23 @@ class LevelFilter:
         self.variance = (1.0 - gain) * variance
         return away / math.sqrt(total)
 
+    def response(self, points: int) -> float:
+        """How far a lasting shift of the mean score by one moves `deviation`, in buckets of so many points.
+
+        Of traffic it is what remains when the filter has followed as far as it does.
+        """
+        if self.innovations is not None:
+            return (1.0 - self.persistence) / math.sqrt(1.0 - self.persistence**2)
+        if self.between is None:
+            return 1.0
+        a, noise = self.persistence, self.within / points
+        variance = self.between
+        for _ in range(200):  # to the steady state of the filter
+            gain = variance / (variance + noise)
+            variance = a * a * variance * (1.0 - gain) + self.between * (1.0 - a * a)
+        gain = variance / (variance + noise)
+        return (1.0 - a) / (1.0 - a + a * gain) / math.sqrt(variance + noise)
+
     def deviations(self, buckets: Buckets) -> Floats:
         """`deviation` of many buckets in order."""
         if self.between is None and self.innovations is None:
