@@ -4,6 +4,8 @@ Rows are handed in, so that replay after a restart, judging live, starting a pha
 are calls of the same charts.
 """
 
+import math
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -127,13 +129,54 @@ class SeriesState:
 
 
 @dataclass(slots=True)
+class Trace:
+    """The judged buckets of the last day, to be shown: the window of the bucket chart, as packed columns."""
+
+    times_us: "array[int]" = field(default_factory=lambda: array("q"))
+    last_ids: "array[int]" = field(default_factory=lambda: array("q"))
+    levels: "array[float]" = field(default_factory=lambda: array("f"))
+    us: "array[float]" = field(default_factory=lambda: array("f"))  # nan where it was not scored
+    rules: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # by time
+
+    def append(self, points: Iterable[BucketPoint]) -> None:
+        for point in points:
+            self.times_us.append(point.time_us)
+            self.last_ids.append(point.last_id)
+            self.levels.append(point.level)
+            self.us.append(math.nan if point.u is None else point.u)
+            if point.rules:
+                self.rules[point.time_us] = point.rules
+        if len(self.times_us) > 1.25 * KEPT_BUCKETS:
+            self._keep(slice(-KEPT_BUCKETS, None))
+
+    def before(self, time_us: int) -> None:
+        """Forget the buckets that begin at or after that time."""
+        self._keep(slice(0, sum(1 for time in self.times_us if time < time_us)))
+
+    def _keep(self, part: slice) -> None:
+        self.times_us, self.last_ids = self.times_us[part], self.last_ids[part]
+        self.levels, self.us = self.levels[part], self.us[part]
+        kept = set(self.times_us)
+        self.rules = {time: rules for time, rules in self.rules.items() if time in kept}
+
+    def points(self) -> list[BucketPoint]:
+        rules = self.rules
+        return [
+            BucketPoint(time_us, last_id, level, u if u == u else None, rules.get(time_us, ()))
+            for time_us, last_id, level, u in zip(
+                self.times_us, self.last_ids, self.levels, self.us, strict=True
+            )
+        ]
+
+
+@dataclass(slots=True)
 class Charts:
     """The charts of one series."""
 
     by_metric: dict[str, ControlChart]
     failures: FailureChart
     cold: ColdStarts = field(default_factory=ColdStarts)
-    trace: dict[str, list[BucketPoint]] = field(default_factory=dict)
+    trace: dict[str, Trace] = field(default_factory=dict)
 
 
 Values = tuple[Floats, Integers, Integers, npt.NDArray[np.bool_]]
@@ -179,7 +222,9 @@ class Engine:
     def trace(self, series_id: int, metric: str) -> list[BucketPoint]:
         """The judged buckets of the last day, oldest first."""
         charts = self._charts.get(series_id)
-        return [] if charts is None else charts.trace.get(metric, [])
+        if charts is None or metric not in charts.trace:
+            return []
+        return charts.trace[metric].points()
 
     def observe(self, series_id: int, row: Row) -> Judged:
         """Judge one observation; observations of a series come in order of arrival."""
@@ -239,10 +284,7 @@ class Engine:
 
     @staticmethod
     def _keep(charts: Charts, metric: str, points: Iterable[BucketPoint]) -> None:
-        kept = charts.trace.setdefault(metric, [])
-        kept += points
-        if len(kept) > 1.25 * KEPT_BUCKETS:
-            del kept[:-KEPT_BUCKETS]
+        charts.trace.setdefault(metric, Trace()).append(points)
 
     # -- restart
 
@@ -291,7 +333,7 @@ class Engine:
         charts.by_metric[metric] = chart
         told = chart.update_many(values, ids, times_us, cold)
         first_us = int(times_us[0]) if len(times_us) else 2**62
-        charts.trace[metric] = [p for p in charts.trace.get(metric, []) if p.time_us < first_us]
+        charts.trace.setdefault(metric, Trace()).before(first_us)
         self._keep(charts, metric, told.bucket_points())
         return told, baseline
 

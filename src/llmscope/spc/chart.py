@@ -8,6 +8,7 @@ what it remembers; it does not log, store or read a clock.
 
 import dataclasses
 import math
+import operator
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ RECENT_N = 60  # judged values whose mean and standard deviation are frozen into
 FAR_FUTURE_US = 2**62
 ON_THE_LINE = 1e-9  # sigma; closer than rounding can tell on which side of the centre line a value lies
 PIECE = 65_536  # values judged at once: the arrays stay in the processor's cache
+ROUNDING = 1e-10  # of the mean square: a smaller variance is rounding
 RETRY_AFTER = 50  # good points until a stage that could not be fitted is tried again
 
 
@@ -330,13 +332,20 @@ class ControlChart:
         breaks = steps > self._gap_us
         zs = (x - self._centre) / self._sigma
         zs[np.abs(zs) < ON_THE_LINE] = 0.0
-        recent = np.array(self.recent)
-        held = len(recent)
+        held = len(self.recent)
+        away = np.concatenate([np.array(self.recent), values]) - self._limits.centre
+        sums, squares = _running(away), _running(away * away)
 
         def frozen(i: int) -> Frozen:
-            first = max(0, held + i - RECENT_N)
-            before = recent[first:].tolist() if first < held else []
-            return self._frozen([*before, *values[max(0, first - held) : i].tolist()])
+            stop, first = held + i, max(0, held + i - RECENT_N)
+            n = stop - first
+            if n < 2:
+                return self._frozen((None, None))
+            mean = (sums[stop] - sums[first]) / n
+            of_squares = (squares[stop] - squares[first]) / n
+            variance = of_squares - mean * mean
+            variance = variance * n / (n - 1) if variance > ROUNDING * of_squares else 0.0
+            return self._frozen((float(self._limits.centre + mean), math.sqrt(variance)))
 
         signs = self.marks.update_many(zs, values, ids, times_us, ids, times_us, breaks, frozen, told.events)
         told.signals.append((ids, zs, signs))
@@ -426,19 +435,32 @@ class ControlChart:
         after.watch.recent = before.watch.recent
         after.watch.alarms = dict(before.watch.alarms)  # none is open: nothing is fitted while one is
 
-    def _frozen(self, recent: Sequence[float] | None = None) -> Frozen:
-        """The chart as it is now; `recent` are the last 60 values before, if not those at hand."""
+    def _recent_statistics(self) -> tuple[float | None, float | None]:
+        """Mean and sample standard deviation of the values at hand."""
+        recent = self.recent
+        n = len(recent)
+        if n < 2:
+            return None, None
+        mean = sum(recent) / n
+        away = [value - mean for value in recent]
+        return mean, math.sqrt(sum(map(operator.mul, away, away)) / (n - 1))
+
+    def _frozen(self, statistics: tuple[float | None, float | None] | None = None) -> Frozen:
+        """The chart as it is now; `statistics` are mean and sd of the last 60 values before, if known."""
         baseline = self.baseline
         assert baseline is not None
         lines = self._limits
-        recent = self.recent if recent is None else recent
-        n = len(recent)
-        mean = std = None
-        if n > 1:
-            mean = sum(recent) / n
-            std = math.sqrt(sum([(v - mean) ** 2 for v in recent]) / (n - 1))
+        mean, std = self._recent_statistics() if statistics is None else statistics
         provisional = baseline.state == "provisional"
         return Frozen(lines.centre, lines.sigma, lines.ucl, lines.lcl, baseline.n, mean, std, provisional)
+
+
+def _running(values: Floats) -> Floats:
+    """Sums of the first 0, 1, 2, … values."""
+    sums = np.empty(len(values) + 1)
+    sums[0] = 0.0
+    np.cumsum(values, out=sums[1:])
+    return sums
 
 
 class ManyBuckets(NamedTuple):

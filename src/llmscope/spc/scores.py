@@ -18,6 +18,7 @@ FURTHEST_Z = 3.6  # a score is at most this; one value in 6,300 lies beyond
 STEP_Z = 0.025
 GRID_Z = np.round(np.arange(-FURTHEST_Z, FURTHEST_Z + STEP_Z / 2, STEP_Z), 3)  # 289 quantiles
 _GRID_P = np.array([0.5 * math.erfc(-z / math.sqrt(2.0)) for z in GRID_Z])
+_WHOLE_GRID = (-FURTHEST_Z, *GRID_Z.tolist(), FURTHEST_Z)
 SAME = 1e-9  # of the value: quantiles closer than rounding can tell are one
 END_STEP = 0.01  # of the range learnt: so far beyond its ends the score still rises
 SMALLEST_STEP = 1e-3  # of the value where all were equal: 0.1 % off counts as far out
@@ -40,6 +41,8 @@ class ScoreTable:
     _slopes: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.zs == _WHOLE_GRID:  # as of most tables: one copy for all
+            object.__setattr__(self, "zs", _WHOLE_GRID)
         slopes = [
             (self.zs[i + 1] - self.zs[i]) / (self.values[i + 1] - self.values[i])
             for i in range(len(self.values) - 1)

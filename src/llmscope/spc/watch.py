@@ -22,6 +22,7 @@ from llmscope.spc.scores import median
 
 RECOVERED_AFTER = 20  # buckets in control by the old reference
 STABLE_AFTER = 60  # buckets, 30 minutes: then the new level may be a new phase
+MOST_RECENT = STABLE_AFTER + 20  # buckets remembered: then all but the last 60 are let go
 JUDGED_LEVELS = 10  # the newest levels that say whether it has moved by what matters
 CEILING = 2.0  # a CUSUM grows to this many times its line: after a long wander it must come down again
 MEDIAN_ERROR = 1.2533  # sqrt(pi / 2): standard error of a median over that of a mean
@@ -53,13 +54,13 @@ class Recent:
         self.spreads.append(spread)
         self.spikes.append(bucket.spikes)
         self.points.append(bucket.n)
-        if len(self.levels) > 2 * STABLE_AFTER:
+        if len(self.levels) > MOST_RECENT:
             for name in self.__slots__:
-                del getattr(self, name)[:STABLE_AFTER]
+                del getattr(self, name)[:-STABLE_AFTER]
 
     def extend(self, buckets: Buckets, us: Floats, spreads: Floats) -> None:
         """Append the last of many buckets."""
-        last = slice(-2 * STABLE_AFTER, None)
+        last = slice(-STABLE_AFTER, None)
         for column, new in (
             (self.first_ids, buckets.first_id),
             (self.first_us, buckets.first_us),
@@ -71,7 +72,7 @@ class Recent:
             (self.points, buckets.n),
         ):
             column += new[last].tolist()
-            del column[: -2 * STABLE_AFTER]
+            del column[:-MOST_RECENT]
 
     def since(self, time_us: int) -> int:
         """How many of them began at or after that time."""
@@ -382,7 +383,7 @@ class Watch:
     def _alarm(
         self, detector: Detector, direction: Direction, cusum: Cusum | CountCusum, bucket: Bucket
     ) -> Alarm:
-        count = max(1, self.recent.since(cusum.since_us))
+        count = max(1, min(STABLE_AFTER, self.recent.since(cusum.since_us)))
         return self._sized(
             Alarm(
                 detector=detector,
@@ -426,7 +427,7 @@ class Watch:
     def _sized(self, alarm: Alarm) -> Alarm:
         """The alarm with its size estimated from the buckets since the change."""
         reference, recent = self.reference, self.recent
-        count = max(1, min(len(recent.levels), alarm.buckets))
+        count = max(1, min(STABLE_AFTER, len(recent.levels), alarm.buckets))
         if alarm.detector == "SHIFT":
             after = median(recent.levels[-count:])
             dependence = (1.0 + self.shift.r) / (1.0 - self.shift.r)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmscope.store import rows as r
+from llmscope.store import snapshot
 from llmscope.store.incidents import Records
 from llmscope.store.rows import Row
 from llmscope.store.schema import migrate
@@ -143,6 +144,8 @@ class Store:
         with contextlib.suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+        windows = {series.id: series.window for series in self.series.values()}
+        snapshot.save(snapshot.path_of(self.path), windows)
 
     # -- starting
 
@@ -184,17 +187,35 @@ class Store:
             "SELECT min(first_id) FROM arrival WHERE minute >= ?", (minute,)
         ).fetchone()
         window_from = self.next_id if found[0] is None else found[0]
-        start = min([window_from, *(s.counted_id + 1 for s in self.series.values())])
+        held_id = self._load_snapshot(window_from)
+        start = min([max(window_from, held_id + 1), *(s.counted_id + 1 for s in self.series.values())])
         cursor = connection.execute(f"{r.SELECT} WHERE id >= ? ORDER BY id", (start,))
         while chunk := cursor.fetchmany(20_000):
             block = np.array(chunk, dtype=np.float64)
             for series_id in np.unique(block[:, r.SERIES_ID]):
                 part = block[block[:, r.SERIES_ID] == series_id]
                 self._count(self.series[int(series_id)], part)
-                recent = part[part[:, r.ID] >= window_from]
+                recent = part[part[:, r.ID] >= max(window_from, held_id + 1)]
                 self.series[int(series_id)].window.extend_array(recent)
         for series in self.series.values():
             self._load_failing(series)
+
+    def _load_snapshot(self, window_from: int) -> int:
+        """Take over the windows of the last clean stop; the row up to which they are complete, 0 without any."""
+        found = snapshot.load(snapshot.path_of(self.path))
+        if found is None or found.held.keys() - self.series.keys():
+            return 0
+        row = self._connection.execute(
+            "SELECT time_us FROM observation WHERE id = ?", (found.last_id,)
+        ).fetchone()
+        if row is None or row[0] != found.last_us:
+            return 0  # of another database
+        for series_id, held in found.held.items():
+            first = int(np.searchsorted(held.ids, window_from))
+            self.series[series_id].window.extend_columns(
+                held.ids[first:], held.times_us[first:], held.measured[first:]
+            )
+        return found.last_id
 
     @staticmethod
     def _count(series: Series, block: np.ndarray[Any, np.dtype[np.float64]]) -> None:

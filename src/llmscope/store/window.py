@@ -99,15 +99,22 @@ class Window:
     def extend_array(self, block: npt.NDArray[np.float64]) -> None:
         """Append rows given as float64, NaN where absent, shape (n, len(COLUMNS)); ids and times stay exact."""
         block = block[-self.capacity :]
-        n = len(block)
+        self.extend_columns(
+            block[:, 0].astype(np.int64),
+            block[:, 2].astype(np.int64),
+            (block[:, 3:] * _SCALE).astype(np.float32),
+        )
+
+    def extend_columns(self, ids: Integers, times: Integers, measured: Floats) -> None:
+        """Append rows given as columns: ids and times of shape (n,), measured (n, len(MEASURED))."""
+        n = len(ids)
         if n == 0:
             return
         self._make_room(n)
         stop = self._stop + n
-        times = block[:, 2].astype(np.int64)
-        self._ids[self._stop : stop] = block[:, 0]
+        self._ids[self._stop : stop] = ids
         self._times_us[self._stop : stop] = times
-        self._measured[self._stop : stop] = block[:, 3:] * _SCALE
+        self._measured[self._stop : stop] = measured
         if self.ordered and (times[0] < self.last_us or bool(np.any(times[1:] < times[:-1]))):
             self.ordered = False
         self.last_us = max(self.last_us, int(times.max()))
