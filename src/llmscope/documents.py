@@ -219,12 +219,13 @@ def calibration_document(metric: str, chart: ControlChart) -> Document | None:
         return None
     reference, watch = buckets.reference, buckets.watch
     per_bucket = reference.cadence.width_us
-    shift = smallest_shift(buckets.lines, FIVE_MINUTES_US / per_bucket)
+    by = round(watch.shift.inflation, 2), round(watch.shift.quick_inflation, 2)
+    shift = smallest_shift(buckets.lines, FIVE_MINUTES_US / per_bucket, *by)
     percent_ = None
     if shift != float("inf"):
         # a shift of the level moves the whitened score by (1 - r) of itself, in sd of the whitened score
         response = watch.level.response(reference.cadence.points) * (1.0 - watch.shift.r)
-        moved = shift * watch.shift.inflation * watch.shift.sd / response
+        moved = shift * watch.shift.sd / response
         low, high = reference.table.value(-0.5), reference.table.value(0.5)
         step = moved * (high - low)
         if moved <= FURTHEST_Z:  # beyond what the baseline has seen, scores rise no more

@@ -332,6 +332,9 @@ class Engine:
             chart.early = []
         charts.by_metric[metric] = chart
         told = chart.update_many(values, ids, times_us, cold)
+        if baseline is not None and chart.buckets is not None:
+            told.alarms.clear()  # by decision these rows are in control; the first bucket may lie before the change
+            chart.buckets.watch.forget()
         first_us = int(times_us[0]) if len(times_us) else 2**62
         charts.trace.setdefault(metric, Trace()).before(first_us)
         self._keep(charts, metric, told.bucket_points())

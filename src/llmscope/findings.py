@@ -514,7 +514,9 @@ class Findings:
             if alarm.metric != metric:
                 continue
             if accepted is not None and alarm.id == accepted.id:
-                alarm = dataclasses.replace(alarm, state="accepted", closed_us=now_us, closed_id=start_id)
+                alarm = dataclasses.replace(
+                    alarm, state="accepted", closed_us=now_us, closed_id=self.store.next_id - 1
+                )
             elif alarm.opened_id >= start_id and alarm.state != "accepted":
                 alarm = dataclasses.replace(alarm, superseded=True, closed_us=alarm.closed_us or now_us)
             elif alarm.is_open:

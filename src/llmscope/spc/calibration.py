@@ -126,25 +126,26 @@ def lines(budget: Budget, width_us: int, points: int, spike_rate: float) -> Line
     )
 
 
-def mean_delay(lines: Lines, shift: float) -> float:
-    """Buckets, on average, until a level shift of that many sigma is found: by the faster of the two CUSUMs.
+def mean_delay(lines: Lines, shift: float, slow_by: float = 1.0, fast_by: float = 1.0) -> float:
+    """Buckets, on average, until a level shift of that many sigma is found: by the faster of the two CUSUMs, whose
+    evidence is divided by `slow_by` and `fast_by`.
 
     An upper bound, for together they are a little faster than either.
     """
     if lines.slow is None or lines.fast is None:
         return math.inf
-    return min(cusum_arl(SLOW_K, lines.slow, shift), cusum_arl(FAST_K, lines.fast, shift))
+    return min(cusum_arl(SLOW_K, lines.slow, shift / slow_by), cusum_arl(FAST_K, lines.fast, shift / fast_by))
 
 
 @lru_cache(maxsize=256)
-def smallest_shift(lines: Lines, buckets: float) -> float:
+def smallest_shift(lines: Lines, buckets: float, slow_by: float = 1.0, fast_by: float = 1.0) -> float:
     """The smallest shift, in sigma of a bucket, found within that many buckets on average."""
     low, high = 0.0, 10.0
-    if mean_delay(lines, high) > buckets:
+    if mean_delay(lines, high, slow_by, fast_by) > buckets:
         return math.inf
     for _ in range(30):
         middle = 0.5 * (low + high)
-        if mean_delay(lines, middle) > buckets:
+        if mean_delay(lines, middle, slow_by, fast_by) > buckets:
             low = middle
         else:
             high = middle

@@ -92,6 +92,7 @@ class SelfStarting:
     reviewed: int = 0  # values at the last look at the correlation
     runs: list[LongRun] = field(default_factory=long_runs)
     inflation: float = 1.0  # sd of slow sums of scores over that of independent ones
+    quick_inflation: float = 1.0  # the same of the shortest sums
 
     def copy(self) -> "SelfStarting":
         return dataclasses.replace(self, runs=[dataclasses.replace(run) for run in self.runs])
@@ -197,6 +198,22 @@ class SelfStarting:
                 elif measured < self.floor - 2.0 * chance:
                     self.r = measured + chance
         self.inflation = math.sqrt(max(run.factor for run in self.runs))
+        self.quick_inflation = math.sqrt(self.runs[0].factor)
+
+    def about(self, mean: float, n: int) -> "SelfStarting":
+        """The same spread and dependence about another mean, which is learnt on as if from n values."""
+        old = self.total / self.n
+        covariance = self.products / self.pairs - old * old if self.pairs else 0.0
+        return dataclasses.replace(
+            self.copy(),
+            n=n,
+            total=n * mean,
+            squares=n * (self.squares / self.n - old * old + mean * mean),
+            pairs=n,
+            products=n * (covariance + mean * mean),
+            last=None,
+            reviewed=n,
+        )
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ TRAFFIC_DISPERSION = (
 )
 TIE = 1e-9
 FEWEST_BUCKETS = 30
+TAUGHT_FIRST = 20  # buckets that what a new phase takes over counts for: the phase's own soon count for more
 SMALLEST_VARIANCE = 1e-12  # of innovations: below it all values were equal, and there is no spread to watch
 
 
@@ -287,20 +288,24 @@ def _estimate(
 def about(reference: Reference, values: Floats, times_us: Integers) -> Reference:
     """The same distribution and dependence about another level, that of these values.
 
-    The mean of the bucket scores is learnt anew from them, and goes on being learnt.
+    Their buckets are still to be judged, and teach the mean of the scores when they are.
     """
     level = float(np.median(values))
     moved = dataclasses.replace(
         reference,
         table=reference.table.moved(level - reference.table.value(0.0)),
         level=level,
-        shift=SelfStarting(floor=reference.shift.floor),
         spread=reference.spread.copy(),
     )
     buckets = moved.collector().add_many(values, np.arange(len(values)), times_us)
     if buckets.size >= 2:
-        moved = dataclasses.replace(moved, level=float(np.median(buckets.level)), buckets=buckets.size)
-        moved.shift.learn_many(moved.level_filter().deviations(buckets), buckets.follows)
+        mean = float(np.median(moved.level_filter().deviations(buckets)))
+        moved = dataclasses.replace(
+            moved,
+            level=float(np.median(buckets.level)),
+            buckets=buckets.size,
+            shift=reference.shift.about(mean, TAUGHT_FIRST),
+        )
     return moved
 
 

@@ -140,6 +140,13 @@ class Watch:
             runs=[dataclasses.replace(run) for run in reference.spike_runs],
         )
 
+    def forget(self) -> None:
+        """Drop all evidence and every alarm; what was learnt stays."""
+        self.alarms.clear()
+        for cusum in (self.slow_up, self.slow_down, self.fast_up, self.fast_down, self.spread):
+            cusum.restart()
+        self.spike.restart()
+
     def update(self, bucket: Bucket) -> tuple[float | None, list[AlarmEvent]]:
         """The score u of the bucket's level, None while too little is known, and what happened to alarms."""
         events: list[AlarmEvent] = []
@@ -202,12 +209,12 @@ class Watch:
         deviations = level.deviations(buckets)
         u = shift.score_many(deviations, buckets.follows)
         v = np.zeros(len(u))
-        evidence = u / shift.inflation
+        evidence, quick = u / shift.inflation, u / shift.quick_inflation
         cusums: list[tuple[Cusum | CountCusum, Floats]] = [
             (self.slow_up, self.slow_up.path(evidence)),
             (self.slow_down, self.slow_down.path(-evidence)),
-            (self.fast_up, self.fast_up.path(evidence)),
-            (self.fast_down, self.fast_down.path(-evidence)),
+            (self.fast_up, self.fast_up.path(quick)),
+            (self.fast_down, self.fast_down.path(-quick)),
             (self.spike, self.spike.path(buckets.spikes, buckets.n)),
         ]
         scores = v
@@ -291,11 +298,12 @@ class Watch:
             self._follow("SHIFT", shift, bucket, events)
         else:
             # one after the other: a crossing of one must not keep the others from counting
-            u /= self.shift.inflation
-            a = self.slow_up.update(u, first_id, first_us)
-            b = self.slow_down.update(-u, first_id, first_us)
-            c = self.fast_up.update(u, first_id, first_us)
-            d = self.fast_down.update(-u, first_id, first_us)
+            # what wanders over many buckets weighs on slow evidence, not on a jump
+            slow, quick = u / self.shift.inflation, u / self.shift.quick_inflation
+            a = self.slow_up.update(slow, first_id, first_us)
+            b = self.slow_down.update(-slow, first_id, first_us)
+            c = self.fast_up.update(quick, first_id, first_us)
+            d = self.fast_down.update(-quick, first_id, first_us)
             if a or b or c or d or shift is not None:
                 self._level_crossed(bucket, shift, events)
         spread = alarms.get("SPREAD")
@@ -356,6 +364,8 @@ class Watch:
             alarm = dataclasses.replace(alarm, state="below_min_change")
             self.alarms["SHIFT"] = alarm
             events.append(AlarmEvent("opened", alarm))
+        else:
+            self.alarms["SHIFT"] = self._grown(dataclasses.replace(mark, buckets=mark.buckets + 1), events)
 
     def _change(self, level: float) -> float:
         """The share by which a level differs from the learnt one."""
@@ -429,6 +439,8 @@ class Watch:
         reference, recent = self.reference, self.recent
         count = max(1, min(STABLE_AFTER, len(recent.levels), alarm.buckets))
         if alarm.detector == "SHIFT":
+            if alarm.buckets > RECOVERED_AFTER:  # a drift: where it is now, as `min_change` is asked of
+                count = min(count, JUDGED_LEVELS)
             after = median(recent.levels[-count:])
             dependence = (1.0 + self.shift.r) / (1.0 - self.shift.r)
             error = (
@@ -478,13 +490,23 @@ class Watch:
             del self.alarms[detector]
             events.append(AlarmEvent("closed", alarm.ended("recovered", bucket.last_id, bucket.last_us)))
             return
-        if alarm.buckets <= RECOVERED_AFTER:
-            alarm = self._sized(alarm)
-            events.append(AlarmEvent("grown", alarm))
+        alarm = self._grown(alarm, events)
         if detector == "SHIFT" and alarm.proposed_us is None and self._is_stable(alarm):
             alarm = dataclasses.replace(alarm, proposed_us=bucket.last_us)
             events.append(AlarmEvent("proposed", alarm))
         self.alarms[detector] = alarm
+
+    def _grown(self, alarm: Alarm, events: list[AlarmEvent]) -> Alarm:
+        """The alarm sized again: at first with every bucket, later now and then, and then only if it has grown."""
+        is_young = alarm.buckets <= RECOVERED_AFTER
+        if not is_young and alarm.buckets % JUDGED_LEVELS:
+            return alarm
+        again = self._sized(alarm)
+        sign = 1.0 if alarm.direction == "up" else -1.0
+        if not is_young and sign * again.size_percent <= sign * alarm.size_percent:
+            return alarm
+        events.append(AlarmEvent("grown", again))
+        return again
 
     def _is_recovered(self, alarm: Alarm) -> bool:
         """Whether the last 20 buckets look like the reference rather than like the change."""
