@@ -421,7 +421,9 @@ def bytes_of(thing: object, seen: set[int]) -> int:
 
 def memory(table: Table, series: int) -> None:
     """Of charts that judged a day and were locked by it; the values they learnt from belong to the window."""
-    table.title("memory of a series beside its window, after a day: charts of three metrics, failures")
+    table.title(
+        "memory of a chart, a metric of a series, beside its windows of points and buckets, after a day"
+    )
     day = Day(DAY + 300)
     day.learnt(AS_SHIPPED)  # so that what all series share is there
     gc.collect()
@@ -432,16 +434,17 @@ def memory(table: Table, series: int) -> None:
         for at in range(0, DAY + 300, 500):
             held.observe_many(series_id, day.columns(slice(at, min(at + 500, DAY + 300))))
     gc.collect()
-    total = (tracemalloc.get_traced_memory()[0] - before) / series
-    for series_id in range(1, series + 1):
-        for metric in WATCHED:
-            held.trace(series_id, metric).clear()
+    each = series * len(WATCHED)
+    total = (tracemalloc.get_traced_memory()[0] - before) / each
+    for charts_of_one in held._charts.values():
+        charts_of_one.trace.clear()
     gc.collect()
-    charts = (tracemalloc.get_traced_memory()[0] - before) / series
+    charts = (tracemalloc.get_traced_memory()[0] - before) / each
     tracemalloc.stop()
-    table.text("all that the engine holds", f"{total / 1024:,.0f} KiB", "<= 64 KiB", "by tracemalloc")
-    table.text("  charts and counts", f"{charts / 1024:,.0f} KiB")
-    table.text("  judged buckets of the day, kept to be shown", f"{(total - charts) / 1024:,.0f} KiB")
+    table.text(
+        "chart, and its share of what is counted", f"{charts / 1024:,.0f} KiB", "<= 64 KiB", "by tracemalloc"
+    )
+    table.text("window of judged buckets, a day", f"{(total - charts) / 1024:,.0f} KiB")
     seen: set[int] = set()
     tables = marks = watches = rest = 0
     for metric in WATCHED:
@@ -457,10 +460,12 @@ def memory(table: Table, series: int) -> None:
     for name, size in (
         ("score tables", tables),
         ("rules and their episodes", marks),
-        ("detectors and their last 120 buckets", watches),
+        ("detectors and their last buckets", watches),
         ("limits, open bucket, last 60 values", rest),
     ):
-        table.text(f"    of the charts: {name}", f"{size / 1024:,.1f} KiB", "", "by sizes of the objects")
+        table.text(
+            f"  of the chart: {name}", f"{size / len(WATCHED) / 1024:,.1f} KiB", "", "by sizes of the objects"
+        )
 
 
 # -- other packages
