@@ -35,7 +35,7 @@ from llmscope.observation import Observation  # noqa: E402
 from llmscope.probe import SystemClock, Target, open_session, probe  # noqa: E402
 from llmscope.spc.alarms import Alarm  # noqa: E402
 from llmscope.spc.calibration import Budget  # noqa: E402
-from llmscope.spc.chart import ControlChart, Plan  # noqa: E402
+from llmscope.spc.chart import ControlChart, Plan, phase_one  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
 Thing = tuple[str, float, float]  # what was done, from when to when
@@ -196,6 +196,7 @@ def report() -> str:
         lines += ["", *wander(metric, values[times < quiet_until], times[times < quiet_until])]
         for min_change in (0.10, 0.0):
             lines += judged(values, times, start, things, quiet_until, min_change)
+        lines += judged(values, times, start, things, quiet_until, 0.10, from_quiet=True)
     return "\n".join(lines)
 
 
@@ -215,9 +216,16 @@ def wander(metric: str, values: Floats, times: Floats) -> list[str]:
 
 
 def judged(
-    values: Floats, times: Floats, start: float, things: list[Thing], quiet_until: float, min_change: float
+    values: Floats,
+    times: Floats,
+    start: float,
+    things: list[Thing],
+    quiet_until: float,
+    min_change: float,
+    from_quiet: bool = False,
 ) -> list[str]:
-    """The incidents of one metric, and what of what was done they found."""
+    """The incidents of one metric, and what of what was done they found: learning as it goes, or with a baseline
+    from all of the quiet stretch, as after a new phase."""
     times_us = (times * 1e6).astype(np.int64)
     ids = np.arange(len(values))
     good = ~np.isnan(values)
@@ -225,14 +233,23 @@ def judged(
     def history(row: int) -> tuple[Floats, Any]:
         return values[: row + 1][good[: row + 1]], times_us[: row + 1][good[: row + 1]]
 
-    chart = ControlChart("log", Plan("none", "none", Budget(1.0 / 7.0), min_change), history)
-    told = chart.update_many(values, ids, times_us)
+    plan = Plan("none", "none", Budget(1.0 / 7.0), min_change)
+    chart = ControlChart("log", plan, history)
+    first = 0
+    if from_quiet:
+        quiet = good & (times < quiet_until)
+        first = int(np.count_nonzero(times < quiet_until))
+        chart = ControlChart(
+            "log", plan, baseline=phase_one(values[quiet], times_us[quiet], "log", "locked", plan)
+        )
+    told = chart.update_many(values[first:], ids[first:], times_us[first:])
     last = {(e.alarm.detector, e.alarm.opened_id): e.alarm for e in told.alarms}
     alarms = [a for a in last.values() if a.state != "below_min_change"]
     marks = [a for a in last.values() if a.state == "below_min_change"]
     by_chance = [a for a in alarms if a.opened_us / 1e6 < quiet_until]
     lines = [
-        f"  min_change {100 * min_change:.0f} %: {len(by_chance)} alarms with nothing done"
+        f"  min_change {100 * min_change:.0f} %, "
+        f"{'learnt from the quiet stretch' if from_quiet else f'{len(by_chance)} alarms with nothing done'}"
         f"{''.join(f'; {_told(a, start)}' for a in by_chance)}"
         f"{f'; {len(marks)} changes only marked' if min_change else ''}"
     ]
@@ -261,14 +278,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("record", "report"))
+    parser.add_argument("what", nargs="?", default="report", choices=("record", "report"))
     parser.add_argument("--quiet", type=float, default=120.0, metavar="MINUTES")
     parser.add_argument("--rest", type=float, default=11.0, metavar="MINUTES")
     given = parser.parse_args()
     if given.what == "record":
         asyncio.run(record(given.quiet, given.rest))
     else:
-        print(report())
+        print(report() if STORY.exists() else "nothing is recorded yet: python bench/reality.py record")
 
 
 if __name__ == "__main__":

@@ -167,3 +167,22 @@ def test_readings_that_never_vary_are_no_alarm() -> None:
 
     assert chart.buckets is not None
     assert [event for verdict in told for event in verdict.alarms] == []
+
+
+def test_a_change_that_makes_observations_rare_is_not_a_gap() -> None:
+    rng = np.random.default_rng(5)
+    values = np.exp(rng.normal(7.0, 0.1, 1500))  # about 1.1 s, every 2 s
+    times = np.arange(1500) * STEP_US
+    slow = np.exp(rng.normal(9.0, 0.1, 60))  # about 8 s: one observation every 8 s
+    chart = ControlChart("log", Plan(), lambda row: (values[: row + 1], times[: row + 1]))
+    for i in range(1500):
+        chart.update(float(values[i]), i, int(times[i]))
+    told = [
+        event
+        for i in range(60)
+        for event in chart.update(float(slow[i]), 1500 + i, int(times[-1]) + (i + 1) * 8_000_000).alarms
+    ]
+
+    opened = [event.alarm for event in told if event.kind == "opened"]
+    assert [(a.detector, a.direction) for a in opened if a.detector == "SHIFT"] == [("SHIFT", "up")]
+    assert opened[0].opened_us - int(times[-1]) < 120_000_000

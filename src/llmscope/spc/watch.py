@@ -498,6 +498,8 @@ class Watch:
 
     def _grown(self, alarm: Alarm, events: list[AlarmEvent]) -> Alarm:
         """The alarm sized again: at first with every bucket, later now and then, and then only if it has grown."""
+        if alarm.detector == "SHIFT" and not self._lasts(alarm):
+            return alarm
         is_young = alarm.buckets <= RECOVERED_AFTER
         if not is_young and alarm.buckets % JUDGED_LEVELS:
             return alarm
@@ -507,6 +509,14 @@ class Watch:
             return alarm
         events.append(AlarmEvent("grown", again))
         return again
+
+    def _lasts(self, alarm: Alarm) -> bool:
+        """Whether the newest level is nearer to the changed than to the learnt one: what came back has no say in
+        how far it was."""
+        after = math.log(alarm.after) if self.scale == "log" else alarm.after
+        half = 0.5 * (self.reference.level + after)
+        newest = self.recent.levels[-1]
+        return newest > half if alarm.direction == "up" else newest < half
 
     def _is_recovered(self, alarm: Alarm) -> bool:
         """Whether the last 20 buckets look like the reference rather than like the change."""
