@@ -47,7 +47,7 @@ export function HalfMinutes(props: { spc: SpcOut | null; hours: number }): React
       <div className="card-head">
         <h2 id="half-title">Half minutes, calibrated</h2>
         <span className="sub">
-          {today} marks today, {expected.toFixed(1)} expected by chance
+          {today} {today === 1 ? "mark" : "marks"} today, {expected.toFixed(1)} expected by chance
           {loud.length ? `; more than chance: ${loud.map((mark) => mark.rule).join(", ")}` : ""}
         </span>
       </div>
