@@ -225,7 +225,7 @@ def judged(
     from_quiet: bool = False,
 ) -> list[str]:
     """The incidents of one metric, and what of what was done they found: learning as it goes, or with a baseline
-    from all of the quiet stretch, as after a new phase."""
+    from the last quiet hour, as after a new phase."""
     times_us = (times * 1e6).astype(np.int64)
     ids = np.arange(len(values))
     good = ~np.isnan(values)
@@ -237,7 +237,7 @@ def judged(
     chart = ControlChart("log", plan, history)
     first = 0
     if from_quiet:
-        quiet = good & (times < quiet_until)
+        quiet = good & (times < quiet_until) & (times >= quiet_until - 3600.0)
         first = int(np.count_nonzero(times < quiet_until))
         chart = ControlChart(
             "log", plan, baseline=phase_one(values[quiet], times_us[quiet], "log", "locked", plan)
@@ -249,7 +249,7 @@ def judged(
     by_chance = [a for a in alarms if a.opened_us / 1e6 < quiet_until]
     lines = [
         f"  min_change {100 * min_change:.0f} %, "
-        f"{'learnt from the quiet stretch' if from_quiet else f'{len(by_chance)} alarms with nothing done'}"
+        f"{'learnt from the last quiet hour' if from_quiet else f'{len(by_chance)} alarms with nothing done'}"
         f"{''.join(f'; {_told(a, start)}' for a in by_chance)}"
         f"{f'; {len(marks)} changes only marked' if min_change else ''}"
     ]
