@@ -47,16 +47,6 @@ BUDGETS = {"1/day": 1.0, "1/week": 1.0 / 7.0}
 JUDGED_DAYS = 7
 SERIES = 10  # in one piece of work
 PIECES = 8
-MARK_ARL = {
-    "R1": 370.40,
-    "R2": 511.0,
-    "R3": 423.8,
-    "R4": 602.9,
-    "R5": 510.7,
-    "R6": 291.3,
-    "R7": 963.3,
-    "R8": 14342.0,
-}
 DELAY_KINDS = {"lognormal .25": 0.0, "AR .3": 0.3, "AR .6": 0.6, "1 % cold starts": 0.0}
 CHANGES = ("+1 sigma", "+20 %", "+10 %", "variance x2", "drift +50 % in 2 h", "spikes x5")
 REPEATS = 40  # changes in one piece of work

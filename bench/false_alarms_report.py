@@ -26,7 +26,6 @@ from false_alarms import (
     HOUR_US,
     JUDGED_DAYS,
     LEARN_H,
-    MARK_ARL,
     SECOND_US,
     START_US,
     TRAFFIC,
@@ -41,7 +40,7 @@ from llmscope.spc.calibration import FAST_K, SLOW_K, Budget
 from llmscope.spc.chart import ControlChart, Plan, phase_one
 from llmscope.spc.detectors import Cusum
 from llmscope.spc.episodes import spans
-from llmscope.spc.rules import rules_named
+from llmscope.spc.rules import ARL, rules_named
 from llmscope.spc.scan import scan
 
 Floats = npt.NDArray[np.float64]
@@ -326,21 +325,21 @@ def of_marks(sums: dict[tuple[str, str, str], Found]) -> str:
         if not by_kind:
             continue
         over = {
-            kind: [marks[rule] * arl / marks["points"] for rule, arl in MARK_ARL.items()]
-            + [_all_rules(marks) / marks["points"] / sum(1.0 / arl for arl in MARK_ARL.values())]
+            kind: [marks[rule] * arl / marks["points"] for rule, arl in ARL.items()]
+            + [_all_rules(marks) / marks["points"] / sum(1.0 / arl for arl in ARL.values())]
             for kind, marks in by_kind.items()
         }
         if interval == INTERVALS_S[0]:
             rows = [[kind, *map(_number, numbers)] for kind, numbers in over.items()]
-            parts.append(_table(["every 2 s", *MARK_ARL, "sum"], rows))
+            parts.append(_table(["every 2 s", *ARL, "sum"], rows))
         columns = zip(*(over[kind] for kind in KINDS if kind in over), strict=True)
         ranges = [f"{_number(min(column))}..{_number(max(column))}" for column in columns]
         parts.append(
-            _table([f"every {interval} s, range over the kinds", *MARK_ARL, "sum"], [["min..max", *ranges]])
+            _table([f"every {interval} s, range over the kinds", *ARL, "sum"], [["min..max", *ranges]])
         )
     if not parts:
         return ""
-    rate = sum(1.0 / arl for arl in MARK_ARL.values())
+    rate = sum(1.0 / arl for arl in ARL.values())
     return (
         "### Marks on the half-minute chart over what chance brings\n\n"
         "Episodes of a rule, over judged buckets / its average run length; learnt from 24 h. “sum” adds the "
@@ -352,7 +351,7 @@ def of_marks(sums: dict[tuple[str, str, str], Found]) -> str:
 
 
 def _all_rules(marks: dict[str, int]) -> int:
-    return sum(marks[rule] for rule in MARK_ARL)
+    return sum(marks[rule] for rule in ARL)
 
 
 def of_delays(delays: dict[tuple[str, str], Found]) -> str:

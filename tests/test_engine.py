@@ -71,6 +71,12 @@ def test_a_long_load_is_a_cold_start_and_the_usual_load_is_not() -> None:
     assert loads.ids == [0, 22]
 
 
+def test_a_series_that_is_always_silent_between_is_not_cold_each_time() -> None:
+    loads = ColdStarts()
+
+    assert not any([loads.is_cold(None, i, i * 600_000_000) for i in range(20)])
+
+
 def test_where_no_load_is_reported_the_first_after_five_idle_minutes_is_cold() -> None:
     minutes = [0, 1, 7, 8, 9, 15, 16]
     failed = {15}  # asked for, if in vain: not idle

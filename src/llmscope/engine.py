@@ -82,13 +82,17 @@ class ColdStarts:
     loads_ms: list[float] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     last_us: int | None = None  # of the observation before, good or not
+    was_idle: bool = True  # whether a silence came before that one too: then silences are this series' way
 
     def is_cold(self, load_ms: float | None, row_id: int, time_us: int, ok: bool = True) -> bool:
-        last_us, self.last_us = self.last_us, time_us
+        idle = self.last_us is not None and time_us - self.last_us > IDLE_US
+        is_new = idle and not self.was_idle
+        self.was_idle = idle or self.last_us is None
+        self.last_us = time_us
         if not ok:
             return False
         if load_ms is None:
-            cold = last_us is not None and time_us - last_us > IDLE_US
+            cold = is_new
         else:
             loads = self.loads_ms
             cold = load_ms > COLD_FROM_MS and (not loads or load_ms > COLD_TIMES * median(loads))
@@ -110,6 +114,7 @@ class ColdStarts:
         idle = np.diff(times_us, prepend=first_us) > IDLE_US
         if not (ok & ((loads_ms > COLD_FROM_MS) | (idle & ~reported))).any():
             self.loads_ms = [*self.loads_ms, *loads_ms[ok & reported].tolist()[-LOADS_N:]][-LOADS_N:]
+            self.was_idle = bool(idle[-1]) or (len(ids) == 1 and self.last_us is None)
             self.last_us = int(times_us[-1])
             return np.zeros(len(ids), bool)
         columns = (loads_ms.tolist(), ids.tolist(), times_us.tolist(), ok.tolist())

@@ -103,7 +103,6 @@ class Findings:
             self.incidents[incident.series_id][incident.id] = incident
         for alarm in self.store.records.all(StoredAlarm, recent, (since_us, since_us)):
             self.alarms[alarm.series_id][alarm.id] = alarm
-            self._found_before[_alarm_identity(alarm)] = alarm.id
         states = self.store.chart_states()
         after: dict[int, int] = {}
         for series in self.store.series.values():
@@ -509,7 +508,7 @@ class Findings:
                 self.recent[series_id][violation.id] = violation
                 if violation.superseded:
                     del self.recent[series_id][violation.id]
-                self.hub.publish(*self._violation_frame(violation))
+                self.hub.publish(*self.violation_frame(violation))
         for alarm in list(self.alarms[series_id].values()):
             if alarm.metric != metric:
                 continue
@@ -548,18 +547,15 @@ class Findings:
             held[violation.id] = violation = dataclasses.replace(held[violation.id], **said)
             if violation.open:
                 self._open[_episode_key(violation)] = violation
-        self.hub.publish(*self._violation_frame(violation))
+        self.hub.publish(*self.violation_frame(violation))
 
     # -- telling
 
-    def _violation_frame(self, violation: Violation) -> tuple[bytes, dict[str, str]]:
+    def violation_frame(self, violation: Violation) -> tuple[bytes, dict[str, str]]:
         series = self.store.series[violation.series_id]
         document = documents.violation_document(violation, series)
         about = documents.name_document(series) | {"metric": violation.metric}
         return frame("violation", orjson.dumps(document)), about
-
-    def violation_frame(self, violation: Violation) -> tuple[bytes, dict[str, str]]:
-        return self._violation_frame(violation)
 
     def incident_frame(self, incident: Incident) -> tuple[bytes, dict[str, str]]:
         series = self.store.series[incident.series_id]
@@ -725,7 +721,3 @@ def _episode_key(violation: Violation) -> EpisodeKey:
 
 def _identity(violation: Violation) -> tuple[Any, ...]:
     return (*_episode_key(violation), violation.first_signal_id, violation.phase)
-
-
-def _alarm_identity(alarm: StoredAlarm) -> tuple[Any, ...]:
-    return "alarm", alarm.series_id, alarm.metric, alarm.detector, alarm.opened_id, alarm.phase
