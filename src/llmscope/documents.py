@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmscope.engine import Judged
+from llmscope.engine import Judged, Trace
 from llmscope.observation import METRICS, tokens_per_second
 from llmscope.spc.baseline import Baseline
 from llmscope.spc.calibration import Budget, is_beyond_chance, smallest_shift
-from llmscope.spc.chart import BucketPoint, ControlChart, Plan
+from llmscope.spc.chart import ControlChart, Plan
 from llmscope.spc.rules import ARL
 from llmscope.spc.scores import FURTHEST_Z
 from llmscope.store import Annotation, BaselineRow, Exclusion, Incident, Phase, Series, StoredAlarm, Violation
@@ -265,7 +265,7 @@ def marks_document(
     violations: Sequence[Violation],
     now_us: int,
     points_judged: int,
-    trace: Sequence[BucketPoint],
+    trace: Trace,
 ) -> list[Document]:
     """Per chart and rule: episodes of the last 24 hours beside what chance alone gives.
 
@@ -276,7 +276,8 @@ def marks_document(
     recent = [v for v in violations if v.first_signal_us >= now_us - day_us]
     rates = None if chart.baseline is None else chart.baseline.rates_a_day
     step_us = chart.baseline.interval_us if chart.baseline is not None else DEFAULT_INTERVAL_US
-    buckets = sum(1 for p in trace if p.u is not None and p.time_us >= now_us - day_us)
+    judged = ~np.isnan(np.array(trace.us)) & (np.array(trace.times_us) >= now_us - day_us)
+    buckets = int(np.count_nonzero(judged))
     rows: list[Document] = []
     for name, marks in (
         ("points", chart.marks),
@@ -305,15 +306,24 @@ def marks_document(
     return rows
 
 
-def buckets_document(metric: str, trace: Sequence[BucketPoint], from_us: int) -> Document:
-    """The chart of half minutes: levels in the unit of the chart, and scores that are standard normal in control."""
-    k = to_display(metric)
-    points = [p for p in trace if p.time_us >= from_us]
+def buckets_document(metric: str, trace: Trace, from_us: int) -> Document:
+    """The chart of half minutes: levels in the unit of the chart, and scores that are standard normal in control.
+
+    The columns are numpy arrays; nan, which JSON has as null, where a bucket was not scored.
+    """
+    times_us = np.array(trace.times_us, np.int64)
+    since = times_us >= from_us
+    times_us = times_us[since]
+    at = {time_us: i for i, time_us in enumerate(times_us.tolist())}
     return {
-        "times_ms": [p.time_us / 1000.0 for p in points],
-        "levels": [_round(p.level * k) for p in points],
-        "scores": [None if p.u is None else round(p.u, 3) for p in points],
-        "rules": {str(i): [rule for rule, _ in p.rules] for i, p in enumerate(points) if p.rules},
+        "times_ms": times_us / 1000.0,
+        "levels": np.round(np.array(trace.levels, np.float64)[since] * to_display(metric), 6),
+        "scores": np.round(np.array(trace.us, np.float64)[since], 3),
+        "rules": {
+            str(at[time_us]): [rule for rule, _ in rules]
+            for time_us, rules in trace.rules.items()
+            if time_us in at
+        },
     }
 
 

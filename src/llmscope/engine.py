@@ -164,15 +164,6 @@ class Trace:
         kept = set(self.times_us)
         self.rules = {time: rules for time, rules in self.rules.items() if time in kept}
 
-    def points(self) -> list[BucketPoint]:
-        rules = self.rules
-        return [
-            BucketPoint(time_us, last_id, level, u if u == u else None, rules.get(time_us, ()))
-            for time_us, last_id, level, u in zip(
-                self.times_us, self.last_ids, self.levels, self.us, strict=True
-            )
-        ]
-
 
 @dataclass(slots=True)
 class Charts:
@@ -224,12 +215,10 @@ class Engine:
         charts = self._charts.get(series_id)
         return [] if charts is None else charts.cold.ids
 
-    def trace(self, series_id: int, metric: str) -> list[BucketPoint]:
+    def trace(self, series_id: int, metric: str) -> Trace:
         """The judged buckets of the last day, oldest first."""
         charts = self._charts.get(series_id)
-        if charts is None or metric not in charts.trace:
-            return []
-        return charts.trace[metric].points()
+        return Trace() if charts is None else charts.trace.get(metric, Trace())
 
     def observe(self, series_id: int, row: Row) -> Judged:
         """Judge one observation; observations of a series come in order of arrival."""
