@@ -128,6 +128,7 @@ def about() -> dict[str, Any]:
         "provisional_n": 20,
         "budget": "1/week",
         "min_change_percent": 10.0,
+        "slo": [],
         "docs": "/docs",
     }
 

@@ -81,6 +81,7 @@ class State:
             "provisional_n": EARLY_FITS[0],
             "budget": self.budget,
             "min_change_percent": self.min_change_percent,
+            "slo": [],
             "docs": "/docs",
         }
 

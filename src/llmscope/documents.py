@@ -133,6 +133,7 @@ def violation_document(violation: Violation, series: Series) -> Document:
         "mean": _scaled(violation.mean, k),
         "std": _scaled(violation.std, k),
         "provisional": violation.provisional,
+        "cause": None,
         "acknowledged_at": time_text(violation.acknowledged_us),
         "acknowledged_by": violation.acknowledged_by,
         "note": violation.note,

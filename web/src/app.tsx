@@ -17,7 +17,7 @@ import { BaselinePanel, Sidebar, SystemPanel, WindowPanel, standing, useNow } fr
 import { pill, StatsBar } from "./panels/StatsBar";
 import { Points } from "./points";
 import { metricText } from "./rules";
-import { admitted, emptyState, mostRecent, reduce, searchOf, viewOf, type Hours, type State, type View } from "./state";
+import { admitted, emptyState, hoursOf, mostRecent, reduce, searchOf, viewOf, type State, type View } from "./state";
 import { useTheme } from "./theme";
 
 const LOOK_FOR_SERIES_MS = 5000;
@@ -40,7 +40,8 @@ export function App(): React.JSX.Element {
   const { view } = state;
 
   useSeries(state, dispatch);
-  useLive(view.series, view.metric, view.hours, points, live, dispatch, setSpoken);
+  const hours = hoursOf(view.range);
+  useLive(view.series, view.metric, hours, points, live, dispatch, setSpoken);
 
   useEffect(() => {
     history.replaceState(null, "", location.pathname + searchOf(view));
@@ -61,7 +62,7 @@ export function App(): React.JSX.Element {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
       if (target instanceof HTMLElement && target.closest("input, select, textarea")) return;
       const pressed = event.key.toLowerCase();
-      if (pressed === "1" || pressed === "6" || pressed === "2") change({ hours: ({ 1: 1, 6: 6, 2: 24 } as const)[pressed] });
+      if (pressed === "1" || pressed === "6" || pressed === "2") change({ range: { hours: { 1: 1, 6: 6, 2: 24 }[pressed] } });
       else if (pressed === " " && !(target instanceof HTMLButtonElement || target instanceof HTMLAnchorElement)) pause();
       else if (pressed === "f") setFit((fitted) => (fitted === "limits" ? "all" : "limits"));
       else if (pressed === "t") nextTheme();
@@ -94,7 +95,7 @@ export function App(): React.JSX.Element {
           onTheme={nextTheme}
           onSeries={choose}
           onMetric={(metric) => change({ metric })}
-          onHours={(hours: Hours) => change({ hours })}
+          onHours={(chosen) => change({ range: { hours: chosen } })}
           onHelp={() => setHelp(true)}
           onRetry={() => live.current?.retry()}
         />
@@ -147,7 +148,7 @@ export function App(): React.JSX.Element {
                   spc={state.spc}
                   violations={pointMarks}
                   metric={view.metric}
-                  hours={view.hours}
+                  hours={hours}
                   theme={shown}
                   fit={fit}
                   frozen={state.paused}
@@ -162,8 +163,8 @@ export function App(): React.JSX.Element {
               </>
             )}
           </section>
-          <HalfMinutes spc={state.spc} hours={view.hours} />
-          <Failures spc={state.spc} hours={view.hours} />
+          <HalfMinutes spc={state.spc} hours={hours} />
+          <Failures spc={state.spc} hours={hours} />
           <Log state={state} onView={change} onOpen={open} />
           <div className="below">
             <WindowPanel state={state} />
@@ -241,7 +242,7 @@ function useSeries(state: State, dispatch: Dispatch): void {
 function useLive(
   series: SeriesName | null,
   metric: string,
-  hours: Hours,
+  hours: number,
   points: Points,
   held: React.RefObject<Live | null>,
   dispatch: Dispatch,

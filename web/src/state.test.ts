@@ -33,11 +33,13 @@ test("filters by rule are any of the pressed, and the severity comes on top", ()
 });
 
 test("a link shows the same view", () => {
-  const search = "?provider=ollama&model=llama3&server=a%3A1&hours=24&rules=R1&severity=critical&violation=7";
+  const search = "?provider=ollama&model=llama3&server=a:1&hours=24&rules=R1&severity=critical&violation=7";
 
   expect(searchOf(viewOf(search))).toBe(search);
   expect(searchOf(viewOf(""))).toBe("");
-  expect(viewOf("?hours=17&violation=x&severity=odd")).toMatchObject({ hours: 1, open: null, severity: "all" });
+  expect(viewOf("?hours=-7&violation=x&severity=odd")).toMatchObject({ range: { hours: 1 }, open: null, severity: "all" });
+  const past = "?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&zoom=2026-01-01T01:00:00Z/2026-01-01T02:00:00.500Z&standing=open&models=all&search=ann+b";
+  expect(searchOf(viewOf(past))).toBe(past);
 });
 
 test("a real and live series is shown before a simulated or a stale one", () => {

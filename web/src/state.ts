@@ -15,17 +15,38 @@ import type {
   WindowOut,
 } from "./api/schema";
 
-export type Hours = 1 | 6 | 24;
 export const SYSTEM_KEPT = 150; // readings, one every 2 s: five minutes
+export const LIVE_HOURS = 24; // windows up to this long come point by point; longer ones from rollups
+
+/** A span of time that is shown: the last hours, or from one moment to another, both in ms since 1970. */
+export type Range = { readonly hours: number } | { readonly from: number; readonly to: number };
+
+/** Which marks the log lists beside rule and severity. */
+export type Standing = "all" | "open" | "ended" | "unseen" | "seen";
 
 export interface View {
+  screen: "series" | "overview";
   series: SeriesName | null;
   metric: string;
-  hours: Hours;
+  range: Range;
+  zoom: readonly [number, number] | null; // a part of the range, ms since 1970
+  chart: "points" | "buckets"; // which chart is drawn, and whose marks the log lists
   rules: readonly string[]; // none pressed is all
-  chart: "points" | "buckets"; // whose marks the log lists
   severity: "all" | "critical" | "warning";
+  standing: Standing;
+  models: "this" | "all"; // whose marks the log lists
+  search: string;
   open: number | null; // the violation in the dialog
+}
+
+/** How long a range is, in hours. */
+export function hoursOf(range: Range): number {
+  return "hours" in range ? range.hours : (range.to - range.from) / 3_600_000;
+}
+
+/** Whether a range runs with the clock, point by point. */
+export function isLive(range: Range): range is { hours: number } {
+  return "hours" in range && range.hours <= LIVE_HOURS;
 }
 
 export type Connection = { kind: "connecting" } | { kind: "live" } | { kind: "retrying"; at: number };
@@ -92,7 +113,7 @@ export function reduce(state: State, action: Action): State {
       return { ...forget(state), view: { ...state.view, series: action.series, open: null } };
     case "view": {
       const view = { ...state.view, ...action.view };
-      const reload = view.metric !== state.view.metric || view.hours !== state.view.hours;
+      const reload = view.metric !== state.view.metric || view.range !== state.view.range;
       return { ...(reload ? forget(state) : state), view };
     }
     case "window":
@@ -241,23 +262,39 @@ export function mostRecent(series: readonly SeriesOut[]): SeriesOut | null {
 
 // -- the view in the address, so that a link shows the same
 
+const one = <T extends string>(text: string | null, of: readonly T[]): T => of.find((name) => name === text) ?? (of[0] as T);
+const moment = (text: string | null): number | null => {
+  const at = text === null ? NaN : Date.parse(text);
+  return Number.isNaN(at) ? null : at;
+};
+const momentText = (ms: number): string => new Date(ms).toISOString().replace(/\.000Z$/, "Z");
+
 /** The view that an address describes. */
 export function viewOf(search: string): View {
   const query = new URLSearchParams(search);
-  const hours = Number(query.get("hours"));
   const provider = query.get("provider");
   const model = query.get("model");
-  const severity = query.get("severity");
+  const from = moment(query.get("from"));
+  const to = moment(query.get("to"));
+  const hours = Number(query.get("hours"));
+  const zoom = query.get("zoom")?.split("/") ?? [];
+  const zoomFrom = moment(zoom[0] ?? null);
+  const zoomTo = moment(zoom[1] ?? null);
   return {
+    screen: one(query.get("screen"), ["series", "overview"]),
     series:
       provider && model
         ? { provider, model, server: query.get("server") ?? "", source: query.get("source") ?? "probe" }
         : null,
     metric: query.get("metric") ?? "latency",
-    hours: hours === 6 || hours === 24 ? hours : 1,
+    range: from !== null && to !== null && to > from ? { from, to } : { hours: hours > 0 && hours <= 100_000 ? hours : 1 },
+    zoom: zoomFrom !== null && zoomTo !== null && zoomTo > zoomFrom ? [zoomFrom, zoomTo] : null,
+    chart: one(query.get("chart"), ["points", "buckets"]),
     rules: query.get("rules")?.split(",").filter(Boolean) ?? [],
-    severity: severity === "critical" || severity === "warning" ? severity : "all",
-    chart: query.get("chart") === "buckets" ? "buckets" : "points",
+    severity: one(query.get("severity"), ["all", "critical", "warning"]),
+    standing: one(query.get("standing"), ["all", "open", "ended", "unseen", "seen"]),
+    models: one(query.get("models"), ["this", "all"]),
+    search: query.get("search") ?? "",
     open: Number(query.get("violation")) || null,
   };
 }
@@ -265,6 +302,7 @@ export function viewOf(search: string): View {
 /** The address of a view, the shortest that says it. */
 export function searchOf(view: View): string {
   const query = new URLSearchParams();
+  if (view.screen !== "series") query.set("screen", view.screen);
   if (view.series) {
     query.set("provider", view.series.provider);
     query.set("model", view.series.model);
@@ -272,11 +310,18 @@ export function searchOf(view: View): string {
     if (view.series.source !== "probe") query.set("source", view.series.source);
   }
   if (view.metric !== "latency") query.set("metric", view.metric);
-  if (view.hours !== 1) query.set("hours", String(view.hours));
+  if (!("hours" in view.range)) {
+    query.set("from", momentText(view.range.from));
+    query.set("to", momentText(view.range.to));
+  } else if (view.range.hours !== 1) query.set("hours", String(view.range.hours));
+  if (view.zoom) query.set("zoom", view.zoom.map(momentText).join("/"));
+  if (view.chart !== "points") query.set("chart", view.chart);
   if (view.rules.length) query.set("rules", view.rules.join(","));
   if (view.severity !== "all") query.set("severity", view.severity);
-  if (view.chart !== "points") query.set("chart", view.chart);
+  if (view.standing !== "all") query.set("standing", view.standing);
+  if (view.models !== "this") query.set("models", view.models);
+  if (view.search) query.set("search", view.search);
   if (view.open !== null) query.set("violation", String(view.open));
-  const text = query.toString();
+  const text = query.toString().replaceAll("%3A", ":").replaceAll("%2F", "/").replaceAll("%2C", ",");
   return text ? `?${text}` : "";
 }

@@ -24,7 +24,14 @@ from llmscope.api import (
     violations,
 )
 from llmscope.api.parts import Parts
-from llmscope.api.shapes import STREAM_EVENTS, AcceptedOut, Problem
+from llmscope.api.shapes import (
+    STREAM_EVENTS,
+    AcceptedOut,
+    AcknowledgedOut,
+    HistoryOut,
+    OverviewOut,
+    Problem,
+)
 from llmscope.api.stats import StatsDoor
 from llmscope.observation import Observation
 
@@ -89,7 +96,14 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     (observation,), components = msgspec.json.schema_components([Observation], ref_template=_REF)
     schemas.update(components)
-    extra: tuple[type[BaseModel], ...] = (AcceptedOut, Problem, *STREAM_EVENTS)
+    extra: tuple[type[BaseModel], ...] = (
+        AcceptedOut,
+        AcknowledgedOut,
+        HistoryOut,
+        OverviewOut,
+        Problem,
+        *STREAM_EVENTS,
+    )
     for model in extra:
         schema = model.model_json_schema(ref_template=_REF.replace("{name}", "{model}"))
         schemas.update(schema.pop("$defs", {}))

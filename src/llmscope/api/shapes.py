@@ -284,6 +284,14 @@ class SeriesName(BaseModel):
     source: str
 
 
+class CauseOut(BaseModel):
+    """The part of the request that explains at least half of what it took longer than usual."""
+
+    part: Literal["network", "load", "queue", "prompt", "generation"]
+    ms: float
+    usual_ms: float = Field(description="The median of the good requests before.")
+
+
 class ViolationOut(BaseModel):
     """One episode of one rule broken. Values are in the unit of `values`; the limits are those at detection."""
 
@@ -319,6 +327,7 @@ class ViolationOut(BaseModel):
     mean: float | None
     std: float | None
     provisional: bool
+    cause: CauseOut | None = Field(description="Of the worst point; null when no part explains it.")
     acknowledged_at: str | None
     acknowledged_by: str | None
     note: str | None
@@ -328,6 +337,12 @@ class ViolationPageOut(BaseModel):
     violations: list[ViolationOut]
     next: str | None
     total: int
+
+
+class AcknowledgedOut(BaseModel):
+    """How many violations an acknowledgement of many reached."""
+
+    acknowledged: int
 
 
 class WindowOut(BaseModel):
@@ -360,6 +375,83 @@ class WindowOut(BaseModel):
     violations: list[ViolationOut]
     cursor: str
     status: StatusOut
+
+
+class PointsOut(BaseModel):
+    """Single observations as columns of equal length, oldest first."""
+
+    ids: list[int]
+    times_ms: list[float]
+    values: list[float | None]
+    oks: list[int]
+    eval_counts: list[int | None]
+
+
+class RollupOut(BaseModel):
+    """Stretches of `step_s` as columns of equal length, oldest first; a stretch without observations has none.
+
+    The measured columns are null where every request of a stretch failed or did not tell the metric.
+    """
+
+    step_s: float
+    times_ms: list[float] = Field(description="Where the stretches begin.")
+    seen: list[int]
+    failed: list[int]
+    mean: list[float | None]
+    min: list[float | None]
+    p5: list[float | None]
+    median: list[float | None]
+    p95: list[float | None]
+    max: list[float | None]
+
+
+class HistoryOut(BaseModel):
+    """Any span of a series: single observations where they are few enough, stretches of time otherwise."""
+
+    from_ms: float
+    to_ms: float
+    first_ms: float | None = Field(description="The first observation of the series.")
+    points: PointsOut | None
+    rollup: RollupOut | None
+    spc: SpcOut
+    violations: list[ViolationOut] = Field(description="The furthest out, at most 2,000 of them; newest first.")
+    violations_total: int
+    status: StatusOut
+
+
+class OverviewTargetOut(SeriesName):
+    """How one series stands, with a small picture of its last hours as columns."""
+
+    id: int
+    standing: Literal["out", "failing", "stale", "learning", "in_control", "not_judged"]
+    since: str | None = Field(description="Since when it stands like that.")
+    headline: str | None = Field(description="Of the worst open incident.")
+    status: StatusOut
+    last: float | None
+    last_z: float | None
+    centre: float | None
+    ucl: float | None
+    lcl: float | None
+    provisional: bool
+    scale: Literal["log", "linear"]
+    open_incidents: int
+    open_marks: int
+    marks: int = Field(description="In the span.")
+    failed_percent: float | None = Field(description="Of the requests in the span.")
+    times_ms: list[float] = Field(description="Where the stretches of the picture begin.")
+    low: list[float | None]
+    middle: list[float | None]
+    high: list[float | None]
+
+
+class OverviewOut(BaseModel):
+    """Every series, the worst first."""
+
+    metric: str
+    hours: float
+    step_s: float
+    targets: list[OverviewTargetOut]
+    cursor: str
 
 
 class SeriesOut(SeriesName):
@@ -462,6 +554,14 @@ class TargetOut(SeriesName):
     url: str
 
 
+class SloOut(BaseModel):
+    """What is promised of a metric, in the unit of `values`; of every model when `model` is null."""
+
+    model: str | None
+    metric: str
+    value: float
+
+
 class AboutOut(BaseModel):
     """This server. `notice` is shown on every page."""
 
@@ -474,6 +574,7 @@ class AboutOut(BaseModel):
     provisional_n: int = Field(description="Good points after which the first limits are drawn.")
     budget: str = Field(description="False alarms accepted, such as 1/week.")
     min_change_percent: float
+    slo: list[SloOut]
     docs: str
 
 

@@ -1,6 +1,23 @@
 // The API as functions. Every one rejects with a sentence that can be shown.
 
-import type { AboutOut, ContextOut, IncidentOut, PhaseOut, Problem, SeriesListOut, ViolationOut, ViolationPageOut, WindowOut } from "./schema";
+import type {
+  AboutOut,
+  AcknowledgedOut,
+  AnnotationOut,
+  BacktestOut,
+  ContextOut,
+  ExclusionOut,
+  HistoryOut,
+  IncidentOut,
+  OverviewOut,
+  PhaseListOut,
+  PhaseOut,
+  Problem,
+  SeriesListOut,
+  ViolationOut,
+  ViolationPageOut,
+  WindowOut,
+} from "./schema";
 
 export interface SeriesName {
   provider: string;
@@ -49,6 +66,14 @@ export function getWindow(
   return ask("api/stats/spc", { ...names(series), metric, hours, since, fields });
 }
 
+/** Any span of a series; at most about `width` stretches of time when there are too many points. */
+export function getHistory(series: SeriesName, metric: string, from: number, to: number, width: number): Promise<HistoryOut> {
+  const moments = { from: new Date(from).toISOString(), to: new Date(to).toISOString() };
+  return ask("api/history", { ...names(series), metric, ...moments, width });
+}
+
+export const getOverview = (metric: string, hours: number): Promise<OverviewOut> => ask("api/overview", { metric, hours });
+
 export function getViolations(query: Query): Promise<ViolationPageOut> {
   return ask("api/violations", query);
 }
@@ -60,15 +85,11 @@ export function getContext(id: number, points = 10): Promise<ContextOut> {
 }
 
 export function acknowledge(id: number, who: string, note: string): Promise<ViolationOut> {
-  return ask(
-    `api/violations/${id}/acknowledge`,
-    {},
-    {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ who, note: note || null }),
-    },
-  );
+  return ask(`api/violations/${id}/acknowledge`, {}, json("POST", { who, note: note || null }));
+}
+
+export function acknowledgeMany(ids: readonly number[], who: string, note: string): Promise<AcknowledgedOut> {
+  return ask("api/violations/acknowledge", {}, json("POST", { ids, who, note: note || null }));
 }
 
 export function unacknowledge(id: number): Promise<ViolationOut> {
@@ -83,6 +104,33 @@ export function acknowledgeIncident(id: number, who: string, note: string): Prom
 export function acceptIncident(id: number, who: string): Promise<PhaseOut[]> {
   return ask(`api/incidents/${id}/accept`, {}, json("POST", { who: who || null }));
 }
+
+/** Begin a phase at a moment, now when it is null: limits are learnt anew from there on. */
+export function beginPhase(
+  seriesId: number,
+  phase: { at: string | null; metric: string | null; cause: string; who: string; note: string },
+): Promise<PhaseListOut> {
+  const { at, metric, cause, who, note } = phase;
+  return ask(`api/series/${seriesId}/phases`, {}, json("POST", { at, metric, cause, who: who || null, note: note || null }));
+}
+
+/** Leave observations out of learning and judging. */
+export function exclude(seriesId: number, from: string, to: string, reason: string, who: string): Promise<ExclusionOut> {
+  return ask(`api/series/${seriesId}/exclusions`, {}, json("POST", { from, to, reason, who: who || null }));
+}
+
+export function withdrawExclusion(seriesId: number, id: number): Promise<ExclusionOut> {
+  return ask(`api/series/${seriesId}/exclusions/${id}`, {}, { method: "DELETE" });
+}
+
+export function annotate(seriesId: number, time: string, text: string, who: string): Promise<AnnotationOut> {
+  return ask(`api/series/${seriesId}/annotations`, {}, json("POST", { time, text, who: who || null }));
+}
+
+/** Judge what is stored by another configuration; `getBacktest` tells how far it is. */
+export const startBacktest = (asked: Record<string, unknown>): Promise<BacktestOut> => ask("api/backtest", {}, json("POST", asked));
+export const getBacktest = (id: number): Promise<BacktestOut> => ask(`api/backtest/${id}`);
+export const cancelBacktest = (id: number): Promise<BacktestOut> => ask(`api/backtest/${id}`, {}, { method: "DELETE" });
 
 const json = (method: string, body: unknown): RequestInit => ({
   method,

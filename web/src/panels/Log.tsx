@@ -5,7 +5,7 @@ import { apiUrl, names } from "../api/client";
 import type { MarkOut, ViolationOut } from "../api/schema";
 import { decimalsFor, formatDuration, formatNumber, formatSigma, formatTime, formatUtc } from "../format";
 import { RULES, RULE_TITLES, metricText } from "../rules";
-import { admitted, type State, type View } from "../state";
+import { admitted, hoursOf, type State, type View } from "../state";
 import { Glyph, SeverityIcon } from "./icons";
 
 const STEP = 200; // rows shown at once; more on request
@@ -36,7 +36,7 @@ export function Log(props: Props): React.JSX.Element {
     ? apiUrl("api/violations.csv", {
         ...names(view.series),
         metric: view.metric,
-        hours: view.hours,
+        hours: hoursOf(view.range),
         rule: exportedRules(view),
         chart: view.chart,
       })

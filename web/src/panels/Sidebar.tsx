@@ -4,7 +4,7 @@ import { useEffect, useId, useState } from "react";
 import { sameSeries, type SeriesName } from "../api/client";
 import { decimalsFor, formatClock, formatDuration, formatNumber, formatPercent } from "../format";
 import { budgetText, metricText } from "../rules";
-import type { Connection, Hours, State } from "../state";
+import { hoursOf, type Connection, type State } from "../state";
 import { Brand, Sparkline, ThemeIcon } from "./icons";
 
 export interface Standing {
@@ -48,7 +48,7 @@ interface Props {
   onTheme: () => void;
   onSeries: (series: SeriesName) => void;
   onMetric: (metric: string) => void;
-  onHours: (hours: Hours) => void;
+  onHours: (hours: number) => void;
   onHelp: () => void;
   onRetry: () => void;
 }
@@ -140,7 +140,7 @@ export function Sidebar(props: Props): React.JSX.Element {
             <button
               type="button"
               key={hours}
-              aria-pressed={view.hours === hours}
+              aria-pressed={hoursOf(view.range) === hours}
               onClick={() => props.onHours(hours)}
             >
               {hours}h
