@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.serving import OCEAN, served, wall_us
 
+from llmscope.api.shapes import NumbersOut
+
 
 def recent(**changes: Any) -> dict[str, Any]:
     stamp = dt.datetime.now(dt.UTC).isoformat()
@@ -323,3 +325,18 @@ async def test_one_large_batch_is_judged_as_many_small_ones(tmp_path: Path) -> N
     assert found[0] == found[1]
     assert len(found[0][0]) > 6  # limits at 20, 40, 80, 150 points, then the calibrated charts
     assert any(alarm[:2] == ("latency", "SHIFT") for alarm in found[0][2])
+
+
+async def test_the_numbers_alone_are_those_of_the_window(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await api.post([recent(latency_ms=1000.0 + i) for i in range(30)])
+        window = await api.get("/api/stats/spc", hours=1)
+        numbers = await api.get("/api/stats/numbers", hours=1)
+        nobody = await api.get("/api/stats/numbers", status=404, model="nobody")
+        unknown = await api.get("/api/stats/numbers", status=422, metric="odd")
+
+    for name in ("n", "mean", "std", "p95", "learned_n", "marks"):
+        assert numbers[name] == window["spc"][name], name
+    assert NumbersOut.model_validate(numbers).status.state == "learning"
+    assert nobody["status"] == 404
+    assert unknown["errors"][0]["field"] == "metric"

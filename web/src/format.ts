@@ -3,15 +3,24 @@
 const MINUS = "\u2212";
 export const ABSENT = "—";
 
+const fixedFormats: Intl.NumberFormat[] = []; // making one costs a hundred times what using it does
+
+function fixed(decimals: number): Intl.NumberFormat {
+  const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  return (fixedFormats[decimals] ??= new Intl.NumberFormat(undefined, options));
+}
+
 /** A fixed number of decimals with a real minus sign; an em dash for what is not known. */
 export function formatNumber(value: number | null | undefined, decimals: number): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return ABSENT;
-  const text = Math.abs(value).toLocaleString(undefined, {
-    minimumFractionDigits: decimals,
-    maximumFractionDigits: decimals,
-  });
+  const text = fixed(decimals).format(Math.abs(value));
   return value < 0 && Number(value.toFixed(decimals)) !== 0 ? MINUS + text : text;
 }
+
+const counts = new Intl.NumberFormat();
+
+/** A whole number with its thousands apart. */
+export const formatCount = (n: number): string => counts.format(n);
 
 /** How many decimals show three significant digits of a typical value, between 0 and 4. */
 export function decimalsFor(typical: number | null | undefined): number {
@@ -54,8 +63,16 @@ export function formatClock(time: string | number | null | undefined): string {
 export function formatTime(time: string | number | null | undefined, now = Date.now()): string {
   if (time === null || time === undefined) return ABSENT;
   const at = new Date(time);
-  const today = new Date(now).toDateString() === at.toDateString();
+  const there = new Date(now);
+  const today = there.getDate() === at.getDate() && Math.abs(now - at.getTime()) < 86_400_000;
   return today ? clock.format(at) : `${day.format(at)} ${clock.format(at)}`;
+}
+
+const minute = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false });
+
+/** A span, "24 Nov, 12:00 – 13:30". */
+export function formatRange(from: number, to: number): string {
+  return minute.formatRange(new Date(from), new Date(to));
 }
 
 /** The same moment in UTC, for titles. */

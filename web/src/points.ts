@@ -1,8 +1,18 @@
 // The points on the chart, in typed arrays outside of React: append at the right, drop at the left, no copies a tick.
 
-import type { LiveObservationOut, WindowOut } from "./api/schema";
+import type { LiveObservationOut } from "./api/schema";
 
 const ROOM = 1024;
+const REMEMBERED = 512; // changes; whoever looks less often is told that anything may have changed
+
+/** Points as the API tells them. */
+export interface Columns {
+  ids?: number[] | null;
+  times_ms?: number[] | null;
+  values?: (number | null)[] | null;
+  oks?: number[] | null;
+  eval_counts?: (number | null)[] | null;
+}
 
 /** Growable columns of one window; `version` rises with every change. Values are NaN for failed probes. */
 export class Points {
@@ -14,6 +24,7 @@ export class Points {
   private valueColumn = new Float64Array(ROOM);
   private tokenColumn = new Float64Array(ROOM);
   private failed: number[] = []; // times of failed probes, in order of arrival
+  private changes: number[] = []; // the earliest moment that each of the newest changes touched
   private listeners = new Set<() => void>();
 
   get length(): number {
@@ -46,39 +57,46 @@ export class Points {
     return this.failed.filter((time) => time >= from && time <= to);
   }
 
+  /** The earliest moment that has changed since a version, in seconds; infinity when nothing has. */
+  changedSince(version: number): number {
+    const missed = this.version - version;
+    if (version < 0 || missed > this.changes.length) return -Infinity;
+    return missed === 0 ? Infinity : Math.min(...this.changes.slice(-missed));
+  }
+
   clear(): void {
     this.start = this.stop = 0;
     this.failed = [];
-    this.changed();
+    this.changed(-Infinity);
   }
 
   /** Replace everything by a loaded window. */
-  load(window: WindowOut): void {
+  load(window: Columns): void {
     this.start = this.stop = 0;
     this.failed = [];
     this.append(window);
-    if (!window.ids?.length) this.changed();
+    this.changed(-Infinity);
   }
 
   /** Add a delta of the API; points that are here already are passed over. */
-  append(window: WindowOut): void {
+  append(window: Columns): void {
     const ids = window.ids ?? [];
     const times = window.times_ms ?? [];
-    let added = false;
+    let earliest = Infinity;
     for (let i = 0; i < ids.length; i++) {
       const time = (times[i] ?? 0) / 1000;
       if (!this.push(ids[i] ?? 0, time, window.values?.[i] ?? NaN, window.eval_counts?.[i] ?? NaN)) continue;
       if (window.oks?.[i] === 0) this.failed.push(time);
-      added = true;
+      earliest = Math.min(earliest, time);
     }
-    if (added) this.changed();
+    if (earliest < Infinity) this.changed(earliest);
   }
 
   /** Add one live point; false when it was here already. */
   add(point: LiveObservationOut, value: number | null): boolean {
     const added = this.push(point.id, point.time_ms / 1000, value ?? NaN, point.eval_count ?? NaN);
     if (added && !point.ok) this.failed.push(point.time_ms / 1000);
-    if (added) this.changed();
+    if (added) this.changed(point.time_ms / 1000);
     return added;
   }
 
@@ -87,22 +105,45 @@ export class Points {
     let { start } = this;
     while (start < this.stop && (this.timeColumn[start] ?? 0) < seconds) start++;
     if (start !== this.start) {
-      this.start = start;
-      this.changed();
+      this.start = start; // the stretches that are drawn lie after it: nothing to tell
+      let gone = 0;
+      while ((this.failed[gone] ?? Infinity) < seconds) gone++;
+      if (gone) this.failed = this.failed.slice(gone);
     }
   }
 
   /** The position of the last point at or before a moment; -1 when there is none. */
   at(seconds: number): number {
-    const { times } = this;
+    return this.search((time) => time <= seconds) - 1;
+  }
+
+  /** The position of the first point at or after a moment; the length when there is none. */
+  from(seconds: number): number {
+    return this.search((time) => time < seconds);
+  }
+
+  /** The position of the point with that id; -1 when it is not here. */
+  indexOf(id: number): number {
+    const { ids } = this;
     let low = 0;
-    let high = times.length;
+    let high = ids.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((times[middle] ?? 0) <= seconds) low = middle + 1;
+      if ((ids[middle] ?? 0) < id) low = middle + 1;
       else high = middle;
     }
-    return low - 1;
+    return ids[low] === id ? low : ids.indexOf(id); // late points stand out of the order of ids
+  }
+
+  private search(isBefore: (time: number) => boolean): number {
+    let low = this.start;
+    let high = this.stop;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (isBefore(this.timeColumn[middle] ?? 0)) low = middle + 1;
+      else high = middle;
+    }
+    return low - this.start;
   }
 
   private push(id: number, time: number, value: number, tokens: number): boolean {
@@ -159,8 +200,10 @@ export class Points {
     this.stop = held;
   }
 
-  private changed(): void {
+  private changed(from: number): void {
     this.version++;
+    this.changes.push(from);
+    if (this.changes.length > 2 * REMEMBERED) this.changes = this.changes.slice(-REMEMBERED);
     for (const listener of this.listeners) listener();
   }
 }

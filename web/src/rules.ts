@@ -39,6 +39,7 @@ export interface MetricText {
   unit: string;
   short: string;
 }
+/** In the order of the tabs. */
 export const METRICS: Record<string, MetricText> = {
   latency: { title: "Response latency", unit: "s", short: "Latency" },
   ttft: { title: "Time to first token", unit: "s", short: "First token" },

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { IncidentOut, LiveObservationOut, SeriesOut, SpcOut, StatusOut, ViolationOut } from "./api/schema";
-import { admitted, emptyState, mostRecent, reduce, searchOf, upsert, viewOf, withIncident, withPoint, type State } from "./state";
+import type { FailuresOut, IncidentOut, LiveObservationOut, SeriesOut, SpcOut, StatusOut, ViolationOut } from "./api/schema";
+import { admitted, emptyState, mostRecent, reduce, searchOf, upsert, viewOf, withIncident, withPoint, withRequest, type State } from "./state";
 
 const violation = (id: number, more: Partial<ViolationOut> = {}): ViolationOut =>
   ({ id, chart: "points", rule: "R1", severity: "critical", first_signal: `2026-01-01T00:00:${10 + id}Z`, ...more }) as ViolationOut;
@@ -24,12 +24,9 @@ test("a violation that grows replaces itself; the newest is first", () => {
 });
 
 test("filters by rule are any of the pressed, and the severity comes on top", () => {
-  const state = {
-    ...emptyState(viewOf("?rules=R1,R3&severity=warning")),
-    violations: [violation(3, { rule: "R3", severity: "warning" }), violation(2), violation(1, { rule: "R2", severity: "warning" })],
-  };
+  const held = [violation(3, { rule: "R3", severity: "warning" }), violation(2), violation(1, { rule: "R2", severity: "warning" })];
 
-  expect(admitted(state).map((v) => v.id)).toEqual([3]);
+  expect(admitted(held, ["R1", "R3"], "warning").map((v) => v.id)).toEqual([3]);
 });
 
 test("a link shows the same view", () => {
@@ -57,27 +54,19 @@ test("a failed probe turns the status at once, and a good one back", () => {
   const good = { ok: true, timestamp: "u" } as LiveObservationOut;
   let state: State = { ...emptyState(viewOf("")), status };
 
-  state = reduce(reduce(state, { type: "observation", observation: failed }), { type: "observation", observation: failed });
+  state = reduce(reduce(state, { type: "observations", observations: [failed] }), { type: "observations", observations: [failed] });
   expect(state.status).toMatchObject({ state: "failing", failed_in_row: 2, error_kind: "refused", since: "t" });
-  state = reduce(state, { type: "observation", observation: good });
+  state = reduce(state, { type: "observations", observations: [good] });
   expect(state.status).toMatchObject({ state: "live", failed_in_row: 0, error_kind: null });
 });
 
 test("points that come while paused are counted", () => {
   const good = { ok: true, timestamp: "u" } as LiveObservationOut;
   let state = reduce(emptyState(viewOf("")), { type: "pause", paused: true });
-  state = reduce(state, { type: "observation", observation: good });
+  state = reduce(state, { type: "observations", observations: [good] });
 
   expect(state.missed).toBe(1);
   expect(reduce(state, { type: "pause", paused: false }).missed).toBe(0);
-});
-
-test("marks of half minutes are listed apart from those of points", () => {
-  const violations = [violation(1), violation(2, { chart: "buckets" })];
-  const ids = (search: string): number[] => admitted({ ...emptyState(viewOf(search)), violations }).map((v) => v.id);
-
-  expect(ids("")).toEqual([1]);
-  expect(ids("?chart=buckets")).toEqual([2]);
 });
 
 test("an incident replaces itself, and goes when it is superseded", () => {
@@ -94,7 +83,8 @@ test("an incident replaces itself, and goes when it is superseded", () => {
 });
 
 test("a live point adds the half minute that it completes to the chart of its metric", () => {
-  const spc = { cold_ids: [4], buckets: { times_ms: [1], levels: [2], scores: [0.5], rules: {} } } as unknown as SpcOut;
+  const failures = { times_ms: [], seen: [], failed: [], ucl: [], centre: null };
+  const spc = { cold_ids: [4], failures, buckets: { times_ms: [1], levels: [2], scores: [0.5], rules: {} } } as unknown as SpcOut;
   const point = {
     id: 9,
     cold: true,
@@ -104,5 +94,13 @@ test("a live point adds the half minute that it completes to the chart of its me
 
   expect(after.buckets).toEqual({ times_ms: [1, 30_001], levels: [2, 3], scores: [0.5, 3.2], rules: { "1": ["R1"] } });
   expect(after.cold_ids).toEqual([4, 9]);
-  expect(withPoint(spc, "ttft", { ...point, cold: false })).toBe(spc);
+  expect(withPoint(spc, "ttft", { ...point, cold: false }).buckets).toBe(spc.buckets);
+});
+
+test("requests are counted in their half minute, failures apart", () => {
+  const point = (seconds: number, ok: boolean): LiveObservationOut => ({ time_ms: seconds * 1000, ok }) as LiveObservationOut;
+  let failures: FailuresOut = { times_ms: [30_000], seen: [14], failed: [0], centre: 0.01, ucl: [0.2] };
+  for (const [seconds, ok] of [[58, true], [59, false], [61, false], [62, true], [5, true]] as const) failures = withRequest(failures, point(seconds, ok));
+
+  expect(failures).toMatchObject({ times_ms: [30_000, 60_000], seen: [16, 2], failed: [1, 1], ucl: [0.2, 0.2] });
 });

@@ -4,9 +4,13 @@ import type { SeriesName } from "./api/client";
 import { sameSeries } from "./api/client";
 import type {
   AboutOut,
+  FailuresOut,
+  HistoryOut,
   IncidentOut,
   LimitsEventOut,
   LiveObservationOut,
+  NumbersOut,
+  RollupOut,
   SeriesOut,
   SpcOut,
   StatusOut,
@@ -20,6 +24,12 @@ export const LIVE_HOURS = 24; // windows up to this long come point by point; lo
 
 /** A span of time that is shown: the last hours, or from one moment to another, both in ms since 1970. */
 export type Range = { readonly hours: number } | { readonly from: number; readonly to: number };
+
+/** A span of time in seconds since 1970. */
+export interface Span {
+  readonly from: number;
+  readonly to: number;
+}
 
 /** Which marks the log lists beside rule and severity. */
 export type Standing = "all" | "open" | "ended" | "unseen" | "seen";
@@ -54,10 +64,14 @@ export type Connection = { kind: "connecting" } | { kind: "live" } | { kind: "re
 export interface State {
   view: View;
   about: AboutOut | null;
-  series: readonly SeriesOut[] | null; // null until it was asked for
+  series: readonly SeriesOut[] | null; // one entry a metric; null until it was asked for
+  targets: readonly SeriesOut[]; // one entry a target
   spc: SpcOut | null;
+  rollup: RollupOut | null; // what is drawn instead of points
+  span: Span | null; // all of a range that does not run with the clock
   status: StatusOut | null;
-  violations: readonly ViolationOut[]; // newest first
+  violations: readonly ViolationOut[]; // of the range, newest first; of a long one the furthest out
+  total: number; // all violations of the range
   latest: LiveObservationOut | null;
   system: readonly SystemOut[];
   connection: Connection;
@@ -71,9 +85,13 @@ export const emptyState = (view: View): State => ({
   view,
   about: null,
   series: null,
+  targets: [],
   spc: null,
+  rollup: null,
+  span: null,
   status: null,
   violations: [],
+  total: 0,
   latest: null,
   system: [],
   connection: { kind: "connecting" },
@@ -86,12 +104,13 @@ export const emptyState = (view: View): State => ({
 export type Action =
   | { type: "about"; about: AboutOut }
   | { type: "series"; series: readonly SeriesOut[] }
-  | { type: "choose"; series: SeriesName }
+  | { type: "choose"; series: SeriesName; open?: number }
   | { type: "view"; view: Partial<View> }
   | { type: "window"; window: WindowOut }
   | { type: "delta"; window: WindowOut }
-  | { type: "numbers"; window: WindowOut }
-  | { type: "observation"; observation: LiveObservationOut }
+  | { type: "history"; history: HistoryOut; whole: Span }
+  | { type: "numbers"; numbers: NumbersOut }
+  | { type: "observations"; observations: readonly LiveObservationOut[] }
   | { type: "violation"; violation: ViolationOut }
   | { type: "incident"; incident: IncidentOut }
   | { type: "limits"; limits: LimitsEventOut }
@@ -107,13 +126,16 @@ export function reduce(state: State, action: Action): State {
     case "about":
       return { ...state, about: action.about };
     case "series":
-      return { ...state, series: action.series, loading: action.series.length > 0 && state.loading, error: null };
+      return { ...state, series: action.series, targets: targetsOf(action.series, state.targets), loading: action.series.length > 0 && state.loading, error: null };
     case "choose":
-      if (state.view.series && sameSeries(state.view.series, action.series)) return state;
-      return { ...forget(state), view: { ...state.view, series: action.series, open: null } };
+      if (state.view.series && sameSeries(state.view.series, action.series)) {
+        return action.open === undefined ? state : { ...state, view: { ...state.view, open: action.open } };
+      }
+      return { ...forget(state), view: { ...state.view, series: action.series, zoom: null, open: action.open ?? null } };
     case "view": {
       const view = { ...state.view, ...action.view };
       const reload = view.metric !== state.view.metric || view.range !== state.view.range;
+      if (reload && action.view.zoom === undefined) view.zoom = null;
       return { ...(reload ? forget(state) : state), view };
     }
     case "window":
@@ -121,10 +143,17 @@ export function reduce(state: State, action: Action): State {
         ...state,
         spc: action.window.spc,
         status: action.window.status,
+        rollup: null,
+        span: null,
         violations: newestFirst(action.window.violations),
+        total: action.window.violations.length,
         loading: false,
         error: null,
       };
+    case "history": {
+      const { spc, rollup, status, violations, violations_total: total } = action.history;
+      return { ...state, spc, rollup, span: action.whole, status, violations: newestFirst(violations), total, loading: false, error: null };
+    }
     case "delta":
       return {
         ...state,
@@ -133,17 +162,13 @@ export function reduce(state: State, action: Action): State {
         violations: action.window.violations.reduce(upsert, state.violations),
       };
     case "numbers":
-      return { ...state, spc: action.window.spc, status: action.window.status };
-    case "observation":
-      return {
-        ...state,
-        latest: action.observation,
-        missed: state.paused ? state.missed + 1 : state.missed,
-        status: state.status && afterPoint(state.status, action.observation),
-        spc: state.spc && withPoint(state.spc, state.view.metric, action.observation),
-      };
-    case "violation":
-      return { ...state, violations: upsert(state.violations, action.violation) };
+      return withNumbers(state, action.numbers);
+    case "observations":
+      return action.observations.reduce(withObservation, state);
+    case "violation": {
+      const violations = upsert(state.violations, action.violation);
+      return { ...state, violations, total: state.total + violations.length - state.violations.length };
+    }
     case "incident":
       return { ...state, spc: state.spc && { ...state.spc, incidents: withIncident(state.spc.incidents, action.incident) } };
     case "limits":
@@ -162,7 +187,27 @@ export function reduce(state: State, action: Action): State {
 }
 
 function forget(state: State): State {
-  return { ...state, spc: null, status: null, violations: [], latest: null, loading: true, missed: 0 };
+  const nothing = { spc: null, rollup: null, span: null, status: null, violations: [], total: 0, latest: null };
+  return { ...state, ...nothing, loading: true, missed: 0 };
+}
+
+function withObservation(state: State, observation: LiveObservationOut): State {
+  const live = isLive(state.view.range);
+  return {
+    ...state,
+    latest: observation,
+    missed: state.paused ? state.missed + 1 : state.missed,
+    status: state.status && afterPoint(state.status, observation),
+    spc: state.spc && live ? withPoint(state.spc, state.view.metric, observation) : state.spc,
+  };
+}
+
+/** The statistics of the window, which only the server computes. */
+function withNumbers(state: State, numbers: NumbersOut): State {
+  const { n, mean, std, p95, learned_n, alarms_in_s, locks_in_s, marks, status } = numbers;
+  const { spc } = state;
+  if (spc === null) return { ...state, status };
+  return { ...state, status, spc: { ...spc, n, mean, std, p95, learned_n, alarms_in_s, locks_in_s, marks } };
 }
 
 /** Add a violation, or replace the one of that id; newest first. */
@@ -197,7 +242,8 @@ const BUCKETS_KEPT = 2880; // a day of half minutes
 export function withPoint(spc: SpcOut, metric: string, point: LiveObservationOut): SpcOut {
   const bucket = point.buckets[metric] as { time_ms: number; level: number; score: number | null; rules: string[] } | undefined;
   const cold_ids = point.cold ? [...spc.cold_ids, point.id] : spc.cold_ids;
-  if (!bucket) return point.cold ? { ...spc, cold_ids } : spc;
+  const failures = withRequest(spc.failures, point);
+  if (!bucket) return { ...spc, cold_ids, failures };
   const { buckets } = spc;
   const drop = Math.max(0, buckets.times_ms.length + 1 - BUCKETS_KEPT);
   const rules: Record<string, string[]> = {};
@@ -206,6 +252,7 @@ export function withPoint(spc: SpcOut, metric: string, point: LiveObservationOut
   return {
     ...spc,
     cold_ids,
+    failures,
     buckets: {
       times_ms: [...buckets.times_ms.slice(drop), bucket.time_ms],
       levels: [...buckets.levels.slice(drop), bucket.level],
@@ -213,6 +260,26 @@ export function withPoint(spc: SpcOut, metric: string, point: LiveObservationOut
       rules,
     },
   };
+}
+
+const SLOT_MS = 30_000;
+
+/** Count a request in its half minute; the limit of a new one is that of the one before until the server says more. */
+export function withRequest(held: FailuresOut, point: LiveObservationOut): FailuresOut {
+  const slot = Math.floor(point.time_ms / SLOT_MS) * SLOT_MS;
+  const at = held.times_ms.lastIndexOf(slot);
+  if (at < 0) {
+    if (slot < (held.times_ms.at(-1) ?? 0)) return held;
+    return {
+      ...held,
+      times_ms: [...held.times_ms, slot],
+      seen: [...held.seen, 1],
+      failed: [...held.failed, point.ok ? 0 : 1],
+      ucl: [...held.ucl, held.ucl.at(-1) ?? 1],
+    };
+  }
+  const seen = held.seen.with(at, (held.seen[at] ?? 0) + 1);
+  return { ...held, seen, failed: point.ok ? held.failed : held.failed.with(at, (held.failed[at] ?? 0) + 1) };
 }
 
 /** New limits keep the versions that were in force before them. */
@@ -242,12 +309,22 @@ function afterPoint(status: StatusOut, point: LiveObservationOut): StatusOut {
   };
 }
 
-/** The violations that the log's filters admit. */
-export function admitted(state: State): readonly ViolationOut[] {
-  const { rules, severity, chart } = state.view;
-  return state.violations.filter(
-    (v) => v.chart === chart && (rules.length === 0 || rules.includes(v.rule)) && (severity === "all" || v.severity === severity),
-  );
+/** The violations that the filters by rule and severity admit: what the chart marks. */
+export function admitted(violations: readonly ViolationOut[], rules: readonly string[], severity: View["severity"]): readonly ViolationOut[] {
+  if (rules.length === 0 && severity === "all") return violations;
+  return violations.filter((v) => (rules.length === 0 || rules.includes(v.rule)) && (severity === "all" || v.severity === severity));
+}
+
+/** What is promised of a metric, in the unit of the chart. */
+export function sloOf(about: AboutOut | null, model: string | undefined, metric: string): number | null {
+  const said = (about?.slo ?? []).filter((slo) => slo.metric === metric);
+  return (said.find((slo) => slo.model === model) ?? said.find((slo) => slo.model === null))?.value ?? null;
+}
+
+/** The targets among series of all metrics; the same list while they are the same. */
+function targetsOf(series: readonly SeriesOut[], before: readonly SeriesOut[]): readonly SeriesOut[] {
+  const targets = [...new Map(series.map((one) => [one.id, one])).values()];
+  return targets.length === before.length && targets.every((one, i) => one.id === before[i]?.id) ? before : targets;
 }
 
 /** The series to show first: the one with the newest observation, a real one before a simulated one. */

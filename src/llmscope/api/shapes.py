@@ -377,6 +377,20 @@ class WindowOut(BaseModel):
     status: StatusOut
 
 
+class NumbersOut(BaseModel):
+    """What changes of a window with every observation and cannot be told point by point."""
+
+    n: int
+    mean: float | None
+    std: float | None
+    p95: float | None
+    learned_n: int
+    alarms_in_s: float | None
+    locks_in_s: float | None
+    marks: list[MarkOut]
+    status: StatusOut
+
+
 class PointsOut(BaseModel):
     """Single observations as columns of equal length, oldest first."""
 
@@ -414,7 +428,9 @@ class HistoryOut(BaseModel):
     points: PointsOut | None
     rollup: RollupOut | None
     spc: SpcOut
-    violations: list[ViolationOut] = Field(description="The furthest out, at most 2,000 of them; newest first.")
+    violations: list[ViolationOut] = Field(
+        description="The furthest out, at most 2,000 of them; newest first."
+    )
     violations_total: int
     status: StatusOut
 

@@ -3,6 +3,7 @@
 No row is touched one by one and no SQL is read: the columns are numpy arrays that orjson writes as they are.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from llmscope import documents
 from llmscope.api.parts import Parts, Selection, parts_of
 from llmscope.api.phases import phase_documents
 from llmscope.api.problems import problem
-from llmscope.api.shapes import WindowOut
+from llmscope.api.shapes import NumbersOut, WindowOut
 from llmscope.engine import Engine
 from llmscope.observation import METRICS
 from llmscope.spc.failures import p_chart
@@ -252,22 +253,38 @@ async def spc_window(
     return Response(orjson.dumps(built, option=_OPTIONS), media_type="application/json")
 
 
+@router.get("/api/stats/numbers", response_model=NumbersOut)
+async def window_numbers(
+    request: Request,
+    selection: Selection,
+    hours: Annotated[float, Query(gt=0, le=24, description="Length of the window.")] = 1,
+    metric: Annotated[str, Query(description=f"One of {', '.join(METRICS)}.")] = "latency",
+) -> Response:
+    """The statistics of one series' window alone: what a page that follows the stream asks again now and then."""
+    if metric not in METRICS:
+        return problem(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}", [_error("metric")])
+    parts = parts_of(request)
+    chosen = selection.series(parts.store)
+    if len(chosen) != 1:
+        return problem(404, f"{len(chosen)} series match; name one by provider, model, server and source")
+    series, now_us = chosen[0], parts.clock_us()
+    chart = parts.engine.chart(series.id, metric)
+    from_us = now_us - int(hours * 3.6e9)
+    values = values_of(select(chosen, from_us, None, math.ceil(hours * POINTS_PER_HOUR)), metric)
+    limits = documents.limits_document(metric, chart, ())
+    built = window_statistics(values) | {
+        **{name: limits[name] for name in ("learned_n", "alarms_in_s", "locks_in_s")},
+        "marks": marks_of(parts, series, metric, now_us),
+        "status": documents.status_document(series, chart, now_us),
+    }
+    return Response(orjson.dumps(built, option=_OPTIONS), media_type="application/json")
+
+
 def _charts(parts: Parts, series: Series, metric: str, from_us: int, now_us: int) -> dict[str, Any]:
     """Both charts of a metric with what was found on them since `from_us`."""
     findings, engine = parts.ingest.findings, parts.engine
-    chart = engine.chart(series.id, metric)
     trace = engine.trace(series.id, metric)
     window = series.window
-    marks: list[documents.Document] = []
-    if chart is not None:
-        day_ago = now_us - 86_400_000_000
-        judged = int(np.count_nonzero((window.times_us >= day_ago) & (window.column("outcome") == 0.0)))
-        violations = [
-            v
-            for v in parts.ingest.recent.get(series.id, {}).values()
-            if v.metric == metric and not v.superseded
-        ]
-        marks = documents.marks_document(chart, violations, now_us, judged, trace)
     incidents = sorted(findings.incidents.get(series.id, {}).values(), key=lambda i: -i.opened_us)
     annotations = parts.store.records.all(
         Annotation, "series_id = ? AND time_us >= ? ORDER BY time_us", (series.id, from_us)
@@ -275,7 +292,7 @@ def _charts(parts: Parts, series: Series, metric: str, from_us: int, now_us: int
     return {
         "series_id": series.id,
         "buckets": documents.buckets_document(metric, trace, from_us),
-        "marks": marks,
+        "marks": marks_of(parts, series, metric, now_us),
         "phases": phase_documents(parts, series, metric),
         "incidents": [
             findings.incident_document(i)
@@ -296,6 +313,20 @@ def _charts(parts: Parts, series: Series, metric: str, from_us: int, now_us: int
         "cold_ids": [i for i in engine.cold_ids(series.id) if len(window) and i >= int(window.ids[0])],
         "failures": _failures(parts, series, from_us),
     }
+
+
+def marks_of(parts: Parts, series: Series, metric: str, now_us: int) -> list[documents.Document]:
+    """The episodes of each rule today beside what chance gives; none when the metric has no chart."""
+    chart = parts.engine.chart(series.id, metric)
+    if chart is None:
+        return []
+    window = series.window
+    day_ago = now_us - 86_400_000_000
+    judged = int(np.count_nonzero((window.times_us >= day_ago) & (window.column("outcome") == 0.0)))
+    violations = [
+        v for v in parts.ingest.recent.get(series.id, {}).values() if v.metric == metric and not v.superseded
+    ]
+    return documents.marks_document(chart, violations, now_us, judged, parts.engine.trace(series.id, metric))
 
 
 def _failures(parts: Parts, series: Series, from_us: int) -> dict[str, Any]:

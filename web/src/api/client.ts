@@ -9,6 +9,7 @@ import type {
   ExclusionOut,
   HistoryOut,
   IncidentOut,
+  NumbersOut,
   OverviewOut,
   PhaseListOut,
   PhaseOut,
@@ -64,6 +65,10 @@ export function getWindow(
   fields = CHART_FIELDS,
 ): Promise<WindowOut> {
   return ask("api/stats/spc", { ...names(series), metric, hours, since, fields });
+}
+
+export function getNumbers(series: SeriesName, metric: string, hours: number): Promise<NumbersOut> {
+  return ask("api/stats/numbers", { ...names(series), metric, hours });
 }
 
 /** Any span of a series; at most about `width` stretches of time when there are too many points. */

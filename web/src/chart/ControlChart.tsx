@@ -3,40 +3,42 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import type { SpcOut, ViolationOut } from "../api/schema";
-import { decimalsFor, formatClock, formatNumber, formatSigma, formatUtc } from "../format";
+import type { RollupOut, SpcOut, ViolationOut } from "../api/schema";
+import { formatNumber } from "../format";
+import { Glyph } from "../panels/icons";
 import type { Points } from "../points";
 import { RULE_TITLES, metricText } from "../rules";
-import { Glyph } from "../panels/icons";
-import {
-  POINTS_PER_PIXEL,
-  distance,
-  limitsAt,
-  markers,
-  movingAverage,
-  stretches,
-  summarise,
-  verticalRange,
-  zoneOf,
-} from "./build";
-import { drawOver, drawUnder, type Scene } from "./draw";
-import { readPalette } from "./palette";
+import { LANE, drawOver, drawUnder } from "./draw";
+import { marksOf, type Mark } from "./marks";
+import { readPalette, type Palette } from "./palette";
+import { pictureOf, type Kind, type Picture } from "./picture";
+import { Summary, stepFor } from "./summary";
+
+export interface Span {
+  from: number; // seconds since 1970
+  to: number;
+}
 
 interface Props {
+  kind: Kind;
   points: Points;
+  rollup: RollupOut | null;
   spc: SpcOut | null;
   violations: readonly ViolationOut[];
   metric: string;
-  hours: number;
+  hours: number | null; // the window runs with the clock; null when `span` is what is shown
+  span: Span | null;
+  zoom: readonly [number, number] | null; // ms
   theme: string;
   fit: "limits" | "all";
+  log: boolean;
+  slo: number | null;
   frozen: boolean; // paused: what is shown stays
   dimmed: boolean; // the data is old
   selected: number | null;
   onOpen: (id: number) => void;
-  onZoom: (zoomed: boolean) => void;
-  onMode: (summarised: boolean) => void;
-  resetZoom: number; // changes when the zoom is to be undone
+  onZoom: (zoom: [number, number] | null) => void;
+  onDetail: (detail: string) => void;
 }
 
 declare global {
@@ -46,15 +48,22 @@ declare global {
       lastId: number;
       lastX: number;
       yRange: [number, number];
+      xRange: [number, number];
+      detail: string;
+      draws: number;
+      firstMs: number; // since the navigation, of the first picture with points
       markers: { id: number; rule: string; x: number; y: number }[];
     };
   }
 }
 
+const LEAST_BETWEEN_MS = 80; // redraws
+const LEAST_SPAN_S = 10; // zoom
+const KEPT_SUMMARIES = 4;
+
 interface Hover {
   index: number;
   left: number;
-  top: number;
 }
 
 export function ControlChart(props: Props): React.JSX.Element {
@@ -62,83 +71,57 @@ export function ControlChart(props: Props): React.JSX.Element {
   const latest = useRef(props);
   latest.current = props;
   const chart = useRef<uPlot | null>(null);
-  const scene = useRef<Scene | null>(null);
-  const zoom = useRef<[number, number] | null>(null);
-  const heldAt = useRef<number | null>(null); // while paused, the newest point that is shown
+  const picture = useRef<Picture | null>(null);
+  const palette = useRef<Palette | null>(null);
+  const heldAt = useRef<number | null>(null); // while paused, the newest moment that is shown
   const redraw = useRef<() => void>(() => {});
   const [hover, setHover] = useState<Hover | null>(null);
   const cursor = useRef<number | null>(null);
   const [spoken, setSpoken] = useState("");
 
+  const marks = useMemo(
+    () => (props.kind === "failures" ? [] : marksOf(props.violations, props.kind, props.rollup ? null : props.points)),
+    [props.violations, props.kind, props.rollup, props.points],
+  );
+  const held = useRef<readonly Mark[]>(marks);
+  held.current = marks;
+
   useEffect(() => {
     const element = box.current;
     if (!element) return undefined;
-    let queued = 0;
+    const summaries = new Map<number, Summary>();
+    const summary = (from: number, to: number): Summary => {
+      const step = stepFor(to - from);
+      let found = summaries.get(step);
+      if (!found) {
+        if (summaries.size >= KEPT_SUMMARIES) summaries.clear();
+        summaries.set(step, (found = new Summary(latest.current.points, step)));
+      }
+      return found;
+    };
 
     const build = (): void => {
-      queued = 0;
       const u = chart.current;
       if (!u || document.hidden) return;
-      const { points, spc, violations, hours, fit, metric, selected } = latest.current;
-      const { times, values, ids } = points;
-      const now = Date.now() / 1000;
-      const newest = times.at(-1) ?? now;
-      if (!latest.current.frozen) heldAt.current = null;
-      else heldAt.current ??= newest;
-      const to = heldAt.current ?? Math.max(newest, latest.current.dimmed ? newest : now);
-      const [from, until] = zoom.current ?? [windowStart(times, to, hours), to];
-      const versions = spc?.limits ?? [];
-      const shown = stretches(versions, from, until);
-      const first = Math.max(0, points.at(from));
-      const last = points.at(until) + 1;
-      const width = Math.max(1, u.bbox.width / (window.devicePixelRatio || 1));
-      const summarised = last - first > POINTS_PER_PIXEL * width;
-      const range = verticalRange(values.subarray(first, last), shown, fit);
-      scene.current = {
-        stretches: shown,
-        markers: markers(violations, ids, times, from, until),
-        failures: points.failures(from, until),
-        selected,
-        decimals: decimalsFor(spc?.centre ?? values.at(-1)),
-        palette: scene.current?.palette ?? readPalette(),
-      };
-      let data: uPlot.AlignedData;
-      if (summarised) {
-        const summary = summarise(times.subarray(first, last), values.subarray(first, last), from, until);
-        const none = summary.times.map(() => null);
-        data = [summary.times, none, summary.middle, summary.low, summary.high];
-      } else {
-        const x = times.subarray(first, last);
-        const y = values.subarray(first, last);
-        const raw = Array.from(y, (value) => (Number.isNaN(value) ? null : value));
-        const none = raw.map(() => null);
-        data = [x, raw, movingAverage(x, y, versions), none, none];
-      }
-      u.setData(data, false);
+      const now = latest.current;
+      const span = spanOf(now, heldAt);
+      const width = Math.max(1, u.bbox.width / ratio());
+      const shown = pictureOf({ ...now, ...span, marks: held.current, summary, now: Date.now() / 1000, width });
+      picture.current = shown;
+      palette.current ??= readPalette();
+      u.setData(shown.columns as uPlot.AlignedData, false);
       u.batch(() => {
-        u.setScale("x", { min: from, max: until });
-        u.setScale("y", { min: range[0], max: range[1] });
+        u.setScale("x", { min: shown.x[0], max: shown.x[1] });
+        u.setScale("y", { min: shown.y[0], max: shown.y[1] });
       });
-      latest.current.onMode(summarised);
-      window.__llmscope = {
-        count: points.length,
-        lastId: ids[last - 1] ?? 0,
-        lastX: times[last - 1] ?? 0,
-        yRange: range,
-        markers: scene.current.markers.map((m) => ({
-          id: m.violation.id,
-          rule: m.violation.rule,
-          x: u.valToPos(m.time, "x"),
-          y: u.valToPos(m.value, "y"),
-        })),
-      };
-      element.dataset.metric = metric;
-    };
-    redraw.current = () => {
-      if (!queued) queued = requestAnimationFrame(build);
+      now.onDetail(shown.detail);
+      tell(u, shown, now.points);
+      element.dataset.metric = now.metric;
     };
 
-    const u = new uPlot(options(element, latest, scene, zoom, setHover, redraw), [[], [], [], [], []], element);
+    const schedule = scheduled(build, LEAST_BETWEEN_MS);
+    redraw.current = schedule.ask;
+    const u = new uPlot(options(element, latest, picture, palette, setHover), [[], [], [], [], []], element);
     chart.current = u;
     const resize = new ResizeObserver(() => {
       u.setSize({ width: element.clientWidth, height: element.clientHeight });
@@ -149,13 +132,17 @@ export function ControlChart(props: Props): React.JSX.Element {
       if (!latest.current.frozen) redraw.current();
     });
     const tick = setInterval(() => {
-      if (!latest.current.frozen && !zoom.current) redraw.current();
+      const { frozen, zoom, hours } = latest.current;
+      const drawn = picture.current;
+      if (frozen || zoom || hours === null || !drawn) return;
+      const pixel = (drawn.x[1] - drawn.x[0]) / Math.max(1, u.bbox.width / ratio());
+      if (Date.now() / 1000 - drawn.x[1] > pixel / 2) redraw.current();
     }, 1000);
     const visible = (): void => redraw.current();
     document.addEventListener("visibilitychange", visible);
     redraw.current();
     return () => {
-      cancelAnimationFrame(queued);
+      schedule.cancel();
       clearInterval(tick);
       document.removeEventListener("visibilitychange", visible);
       stop();
@@ -163,60 +150,67 @@ export function ControlChart(props: Props): React.JSX.Element {
       u.destroy();
       chart.current = null;
     };
-  }, []);
+  }, [props.points, props.log]);
 
   useEffect(() => {
-    if (scene.current) scene.current = { ...scene.current, palette: readPalette() };
+    palette.current = null;
     redraw.current();
   }, [props.theme]);
+  const { spc, kind } = props;
+  const beside = kind === "buckets" ? spc?.buckets : kind === "failures" ? spc?.failures : spc?.cold_ids;
   useEffect(
     () => redraw.current(),
-    [props.spc, props.violations, props.fit, props.frozen, props.dimmed, props.selected],
+    [spc?.limits, spc?.phases, spc?.incidents, spc?.exclusions, spc?.annotations, beside, marks, props.rollup],
+  );
+  useEffect(
+    () => redraw.current(),
+    [props.fit, props.frozen, props.dimmed, props.selected, props.slo, props.span, props.zoom],
   );
   useEffect(() => {
-    zoom.current = null;
     cursor.current = null;
     setHover(null);
-    latest.current.onZoom(false);
     redraw.current();
-  }, [props.hours, props.metric, props.resetZoom]);
+  }, [props.hours, props.metric, props.kind]);
 
-  const readout = useMemo(() => (hover ? describe(props, hover.index) : null), [hover, props]);
+  const readout = hover && picture.current ? picture.current.read(hover.index) : null;
 
-  /** Move the read-out to a point and say it aloud: only on keys, so that live points stay silent. */
+  /** Move the read-out to a stop and say it aloud: only on keys, so that live points stay silent. */
   const point = (index: number): void => {
     const u = chart.current;
-    const { points } = latest.current;
-    if (!u || points.length === 0) return;
-    const at = Math.min(points.length - 1, Math.max(0, index));
+    const shown = picture.current;
+    if (!u || !shown || shown.stops.length === 0) return;
+    const at = Math.min(shown.stops.length - 1, Math.max(0, index));
     cursor.current = at;
-    const left = u.valToPos(points.times[at] ?? 0, "x");
-    const value = points.values[at] ?? NaN;
-    const top = Number.isNaN(value) ? 0 : u.valToPos(value, "y");
-    setHover({ index: at, left: left + u.bbox.left / (window.devicePixelRatio || 1), top });
-    const told = describe(latest.current, at);
-    setSpoken(`${told.time}, ${told.value}, ${told.sigma}${told.rules.map((v) => `, ${v.rule}`).join("")}`);
+    setHover({ index: at, left: u.valToPos(shown.stops[at] ?? 0, "x") + u.bbox.left / ratio() });
+    const told = shown.read(at);
+    setSpoken([told.time, told.value, ...told.rows.slice(0, 2).map((row) => row.join(" ")), ...told.marks.map((m) => m.violation.rule)].join(", "));
   };
 
   const keys = (event: React.KeyboardEvent): void => {
-    const { points, violations, onOpen } = latest.current;
-    const at = cursor.current ?? points.length - 1;
-    const ids = points.ids;
-    const spots = violations
-      .map((violation) => ({ violation, index: ids.indexOf(violation.peak_id) }))
-      .filter((spot) => spot.index >= 0)
-      .sort((a, b) => a.index - b.index);
+    const shown = picture.current;
+    if (!shown || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { onOpen, onZoom } = latest.current;
+    const at = cursor.current ?? shown.stops.length - 1;
+    const moment = shown.stops[at] ?? 0;
+    const { marks: seen } = shown.scene;
+    const stopOf = (mark: Mark | undefined): number => (mark ? nearest(shown.stops, mark.time) : at);
+    const step = shown.step ?? 0.5;
     if (event.key === "ArrowLeft") point(at - (event.shiftKey ? 10 : 1));
     else if (event.key === "ArrowRight") point(at + (event.shiftKey ? 10 : 1));
     else if (event.key === "Home") point(0);
-    else if (event.key === "End") point(points.length - 1);
-    else if (event.key === "n") point(spots.find((spot) => spot.index > at)?.index ?? at);
-    else if (event.key === "p") point(spots.findLast((spot) => spot.index < at)?.index ?? at);
+    else if (event.key === "End") point(shown.stops.length - 1);
+    else if (event.key === "n") point(stopOf(seen.find((mark) => mark.time > moment + step / 2)));
+    else if (event.key === "p") point(stopOf(seen.findLast((mark) => mark.time < moment - step / 2)));
+    else if (event.key === "+" || event.key === "=") zoomTo(latest.current, shown, 0.5, cursor.current === null ? null : moment);
+    else if (event.key === "-") zoomTo(latest.current, shown, 2, null);
+    else if (event.key === "[") pan(latest.current, shown, -0.25);
+    else if (event.key === "]") pan(latest.current, shown, 0.25);
+    else if (event.key === "0") onZoom(null);
     else if (event.key === "Enter") {
-      const found = violationAt(latest.current, at);
-      if (found) onOpen(found.id);
-      else return;
-    } else if (event.key === "Escape") {
+      const found = shown.read(at).marks[0];
+      if (!found) return;
+      onOpen(found.violation.id);
+    } else if (event.key === "Escape" && hover) {
       setHover(null);
       cursor.current = null;
     } else return;
@@ -228,10 +222,9 @@ export function ControlChart(props: Props): React.JSX.Element {
     const rect = box.current?.getBoundingClientRect();
     const u = chart.current;
     if (!rect || !u || !window.__llmscope) return;
-    const ratio = window.devicePixelRatio || 1;
-    const x = event.clientX - rect.left - u.bbox.left / ratio;
-    const y = event.clientY - rect.top - u.bbox.top / ratio;
-    const height = u.bbox.height / ratio;
+    const x = event.clientX - rect.left - u.bbox.left / ratio();
+    const y = event.clientY - rect.top - u.bbox.top / ratio();
+    const height = u.bbox.height / ratio();
     const near = window.__llmscope.markers
       .map((m) => ({ ...m, far: Math.hypot(m.x - x, Math.min(height, Math.max(0, m.y)) - y) }))
       .sort((a, b) => a.far - b.far)[0];
@@ -243,7 +236,7 @@ export function ControlChart(props: Props): React.JSX.Element {
       className="plot"
       role="group"
       aria-roledescription="control chart"
-      aria-label={`Control chart of ${metricText(props.metric).title.toLowerCase()}. Arrow keys move from point to point, n and p between violations, Enter opens one.`}
+      aria-label={`Control chart of ${metricText(props.metric).title.toLowerCase()}. Arrow keys move from point to point, n and p between marks, Enter opens one, plus and minus zoom.`}
       tabIndex={0}
       onKeyDown={keys}
       onClick={click}
@@ -251,26 +244,20 @@ export function ControlChart(props: Props): React.JSX.Element {
     >
       <div ref={box} className="plot-canvas" />
       {hover && readout && (
-        <div
-          className="tip"
-          style={{
-            left: hover.left > (box.current?.clientWidth ?? 0) / 2 ? hover.left - 226 : hover.left + 14,
-            top: 34,
-          }}
-        >
+        <div className="tip" style={tipPlace(hover.left, box.current?.clientWidth ?? 0)}>
           <div className="tip-time" title={readout.utc}>
             {readout.time}
           </div>
           <div className="tip-value">{readout.value}</div>
           <dl>
-            <dt>From centre line</dt>
-            <dd>{readout.sigma}</dd>
-            <dt>Zone</dt>
-            <dd>{readout.zone}</dd>
-            <dt>Tokens</dt>
-            <dd>{readout.tokens}</dd>
+            {readout.rows.map(([name, value]) => (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd>{value}</dd>
+              </div>
+            ))}
           </dl>
-          {readout.rules.map((violation) => (
+          {readout.marks.map(({ violation }) => (
             <div className="tip-rule" key={violation.id}>
               <Glyph rule={violation.rule} side={violation.side} severity={violation.severity} />
               {violation.rule} {RULE_TITLES[violation.rule]}
@@ -285,79 +272,143 @@ export function ControlChart(props: Props): React.JSX.Element {
   );
 }
 
+const ratio = (): number => window.devicePixelRatio || 1;
+
+function tipPlace(left: number, width: number): React.CSSProperties {
+  const wide = Math.min(248, width - 16);
+  const beside = left > width / 2 ? left - wide - 14 : left + 14;
+  return { left: Math.max(8, Math.min(beside, width - wide - 8)), top: LANE + 6, width: wide };
+}
+
+/** The span that is shown now. */
+function spanOf(now: Props, heldAt: React.RefObject<number | null>): Span {
+  if (now.zoom) return { from: now.zoom[0] / 1000, to: now.zoom[1] / 1000 };
+  if (now.span) return now.span;
+  const { times } = now.points;
+  const clock = Date.now() / 1000;
+  const newest = times.at(-1) ?? clock;
+  if (!now.frozen) heldAt.current = null;
+  else heldAt.current ??= newest;
+  const to = heldAt.current ?? Math.max(newest, now.dimmed ? newest : clock);
+  return { from: windowStart(times[0], to, now.hours ?? 1), to };
+}
+
 /** Where the view begins: the whole window, or for a young series a little before its first point. */
-function windowStart(times: Float64Array, to: number, hours: number): number {
+function windowStart(first: number | undefined, to: number, hours: number): number {
   const whole = to - hours * 3600;
-  const first = times[0];
   if (first === undefined || first <= whole + 60) return whole;
   return Math.max(whole, Math.min(first - 5, to - 120));
 }
 
-function violationAt(props: Props, index: number): ViolationOut | undefined {
-  const id = props.points.ids[index] ?? -1;
-  return (
-    props.violations.find((violation) => violation.peak_id === id) ??
-    props.violations.find((violation) => violation.first_signal_id <= id && id <= violation.last_signal_id)
-  );
+/** The outermost span that can be seen. */
+function wholeOf(props: Props): Span {
+  return spanOf({ ...props, zoom: null, frozen: false }, { current: null });
 }
 
-interface Readout {
-  time: string;
-  utc: string;
-  value: string;
-  sigma: string;
-  zone: string;
-  tokens: string;
-  rules: ViolationOut[];
+function zoomTo(props: Props, shown: Picture, factor: number, around: number | null): void {
+  const [from, to] = shown.x;
+  const whole = wholeOf(props);
+  const wide = Math.max(LEAST_SPAN_S, (to - from) * factor);
+  if (wide >= whole.to - whole.from) {
+    props.onZoom(null);
+    return;
+  }
+  const middle = around ?? (from + to) / 2;
+  move(props, whole, middle - wide / 2, wide);
 }
 
-function describe(props: Props, index: number): Readout {
-  const { points, spc, violations, metric } = props;
-  const time = points.times[index] ?? 0;
-  const value = points.values[index] ?? NaN;
-  const id = points.ids[index] ?? -1;
-  const limits = limitsAt(spc?.limits ?? [], time - 1e-6);
-  const z = limits && !Number.isNaN(value) ? distance(value, limits, spc?.scale ?? "log") : null;
-  const tokens = points.tokens[index] ?? NaN;
-  return {
-    time: formatClock(time * 1000),
-    utc: formatUtc(time * 1000),
-    value: Number.isNaN(value)
-      ? "failed"
-      : `${formatNumber(value, decimalsFor(spc?.centre ?? value))} ${metricText(metric).unit}`,
-    sigma: formatSigma(z),
-    zone: z === null ? "no limits then" : zoneOf(z),
-    tokens: Number.isNaN(tokens) ? "—" : String(tokens),
-    rules: violations.filter((v) => v.first_signal_id <= id && id <= v.last_signal_id).slice(0, 4),
+function pan(props: Props, shown: Picture, share: number): void {
+  const [from, to] = shown.x;
+  if (props.zoom) move(props, wholeOf(props), from + share * (to - from), to - from);
+}
+
+function move(props: Props, whole: Span, from: number, wide: number): void {
+  const begin = Math.max(whole.from, Math.min(from, whole.to - wide));
+  props.onZoom([Math.round(begin * 1000), Math.round((begin + wide) * 1000)]);
+}
+
+/** The position of the stop nearest to a moment. */
+export function nearest(stops: ArrayLike<number>, time: number): number {
+  let low = 0;
+  let high = stops.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((stops[middle] ?? 0) < time) low = middle + 1;
+    else high = middle;
+  }
+  return low > 0 && time - (stops[low - 1] ?? 0) < (stops[low] ?? 0) - time ? low - 1 : low;
+}
+
+/** Runs `build` in an animation frame after it was asked for, never more often than once in `least` ms. */
+function scheduled(build: () => void, least: number): { ask: () => void; cancel: () => void } {
+  let frame = 0;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let last = -Infinity;
+  const run = (): void => {
+    frame = 0;
+    last = performance.now();
+    build();
+  };
+  const ask = (): void => {
+    if (frame || timer !== undefined) return;
+    const wait = last + least - performance.now();
+    if (wait <= 0) frame = requestAnimationFrame(run);
+    else {
+      timer = setTimeout(() => {
+        timer = undefined;
+        frame = requestAnimationFrame(run);
+      }, wait);
+    }
+  };
+  const cancel = (): void => {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
+  };
+  return { ask, cancel };
+}
+
+/** Facts of the chart for tests and measurements: a canvas cannot be asked. */
+function tell(u: uPlot, shown: Picture, points: Points): void {
+  window.__llmscope = {
+    count: points.length,
+    lastId: points.ids[points.at(shown.x[1])] ?? 0,
+    lastX: points.times[points.at(shown.x[1])] ?? 0,
+    yRange: shown.y,
+    xRange: shown.x,
+    detail: shown.detail,
+    draws: (window.__llmscope?.draws ?? 0) + 1,
+    firstMs: window.__llmscope?.firstMs || (points.length > 0 || shown.detail === "stretches" ? performance.now() : 0),
+    markers: shown.scene.marks.map((mark) => ({
+      id: mark.violation.id,
+      rule: mark.violation.rule,
+      x: u.valToPos(mark.time, "x"),
+      y: u.valToPos(mark.value, "y"),
+    })),
   };
 }
 
 function options(
   element: HTMLElement,
   latest: React.RefObject<Props>,
-  scene: React.RefObject<Scene | null>,
-  zoom: React.RefObject<[number, number] | null>,
+  picture: React.RefObject<Picture | null>,
+  palette: React.RefObject<Palette | null>,
   setHover: (hover: Hover | null) => void,
-  redraw: React.RefObject<() => void>,
 ): uPlot.Options {
-  const ink = (): string => scene.current?.palette["ink-3"] ?? "#888";
-  const grid = (): string => scene.current?.palette.line ?? "#ddd";
+  const colour = (name: keyof Palette) => (): string => palette.current?.[name] ?? "#888";
   const narrow = element.clientWidth < 560;
   const font = "500 11px Inter Variable, system-ui, sans-serif";
-  const colour = (name: "data" | "data-raw"): (() => string) => {
-    return () => scene.current?.palette[name] ?? "teal";
+  const unit = (): string => {
+    const { kind, metric } = latest.current;
+    return kind === "buckets" ? "σ" : kind === "failures" ? "%" : metricText(metric).unit;
   };
+  const logarithmic = latest.current.log && latest.current.kind === "points";
   return {
     width: element.clientWidth,
     height: element.clientHeight,
-    padding: [28, narrow ? 76 : 84, 4, 0],
+    padding: [LANE, narrow ? 78 : 84, 4, 0],
     legend: { show: false },
-    scales: { x: { time: true, auto: false }, y: { auto: false } },
-    cursor: {
-      points: { show: false },
-      drag: { x: true, y: false, setScale: false, dist: 8 },
-      y: false,
-    },
+    scales: { x: { time: true, auto: false }, y: { auto: false, distr: logarithmic ? 3 : 1 } },
+    cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false, dist: 8 }, y: false },
     series: [
       {},
       { stroke: colour("data-raw"), width: 1, points: { show: false }, spanGaps: false },
@@ -367,38 +418,26 @@ function options(
     ],
     bands: [{ series: [4, 3], fill: colour("data-raw") }],
     axes: [
-      { stroke: ink, font, grid: { show: false }, ticks: { stroke: grid, size: 4 }, size: 30, space: 74, values: clockTicks },
+      { stroke: colour("ink-3"), font, grid: { show: false }, ticks: { stroke: colour("line"), size: 4 }, size: 30, space: 74, values: timeTicks },
       {
-        stroke: ink,
+        stroke: colour("ink-3"),
         font,
-        size: 52,
-        grid: { stroke: grid, width: 1 },
+        size: (_u, values) => Math.max(narrow ? 46 : 52, 12 + 6.4 * Math.max(0, ...(values ?? []).map((value) => value?.length ?? 0))),
+        grid: { stroke: colour("line"), width: 1 },
         ticks: { show: false },
-        values: (_u, ticks) => {
-          const { unit } = metricText(latest.current.metric);
-          const step = (ticks[1] ?? 1) - (ticks[0] ?? 0);
-          const decimals = Math.min(4, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
-          return ticks.map((tick) => `${formatNumber(tick, decimals)} ${unit}`);
-        },
+        space: logarithmic ? 24 : 30,
+        values: (_u, ticks) => valueTicks(ticks, unit(), logarithmic),
       },
     ],
     hooks: {
-      drawAxes: [(u) => scene.current && drawUnder(u, scene.current)],
-      draw: [(u) => scene.current && drawOver(u, scene.current)],
+      drawAxes: [(u) => picture.current && palette.current && drawUnder(u, picture.current.scene, palette.current)],
+      draw: [(u) => picture.current && palette.current && drawOver(u, picture.current.scene, palette.current)],
       setCursor: [
         (u) => {
           const left = u.cursor.left ?? -1;
-          if (left < 0) {
-            setHover(null);
-            return;
-          }
-          const { points } = latest.current;
-          const time = u.posToVal(left, "x");
-          const below = points.at(time);
-          const next = points.times[below + 1] ?? Infinity;
-          const index = Math.abs(next - time) < Math.abs((points.times[below] ?? -Infinity) - time) ? below + 1 : below;
-          if (index < 0) return;
-          setHover({ index, left: left + u.bbox.left / (window.devicePixelRatio || 1), top: u.cursor.top ?? 0 });
+          const shown = picture.current;
+          if (left < 0 || !shown || shown.stops.length === 0) setHover(null);
+          else setHover({ index: nearest(shown.stops, u.posToVal(left, "x")), left: left + u.bbox.left / ratio() });
         },
       ],
       setSelect: [
@@ -407,33 +446,39 @@ function options(
           const from = u.posToVal(u.select.left, "x");
           const to = u.posToVal(u.select.left + u.select.width, "x");
           u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-          zoom.current = [from, to];
-          latest.current.onZoom(true);
-          redraw.current();
+          latest.current.onZoom([Math.round(from * 1000), Math.round(Math.max(to, from + LEAST_SPAN_S) * 1000)]);
         },
       ],
-      ready: [
-        (u) =>
-          u.over.addEventListener("dblclick", () => {
-            zoom.current = null;
-            latest.current.onZoom(false);
-            redraw.current();
-          }),
-      ],
+      ready: [(u) => u.over.addEventListener("dblclick", () => latest.current.onZoom(null))],
     },
   };
 }
 
-const hourMinute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
-const withSeconds = new Intl.DateTimeFormat(undefined, {
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-  hour12: false,
-});
+function valueTicks(ticks: readonly (number | null)[], unit: string, logarithmic: boolean): (string | null)[] {
+  const step = ((ticks[1] ?? 1) as number) - ((ticks[0] ?? 0) as number);
+  const even = Math.min(4, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const apart = unit === "%" || unit === "σ" ? " " : " ";
+  return ticks.map((tick) => {
+    if (tick === null) return null;
+    const decimals = logarithmic ? Math.min(4, Math.max(0, -Math.floor(Math.log10(tick) + 1e-9))) : even;
+    return `${formatNumber(tick, decimals)}${apart}${unit}`;
+  });
+}
 
-function clockTicks(_u: uPlot, ticks: number[]): string[] {
+const ticksOf = (options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat => new Intl.DateTimeFormat(undefined, options);
+const hourMinute = ticksOf({ hour: "2-digit", minute: "2-digit", hour12: false });
+const withSeconds = ticksOf({ hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const days = ticksOf({ day: "numeric", month: "short" });
+
+/** Local time of day; the date where a day begins, and alone when ticks are days apart. */
+function timeTicks(_u: uPlot, ticks: number[]): string[] {
   const step = (ticks[1] ?? 60) - (ticks[0] ?? 0);
-  const format = step < 60 ? withSeconds : hourMinute;
-  return ticks.map((tick) => format.format(new Date(tick * 1000)));
+  return ticks.map((tick, i) => {
+    const at = new Date(tick * 1000);
+    if (step >= 86_400) return days.format(at);
+    const before = ticks[i - 1];
+    const newDay = before !== undefined && new Date(before * 1000).getDate() !== at.getDate();
+    const clock = (step < 60 ? withSeconds : hourMinute).format(at);
+    return newDay ? (clock === "00:00" ? days.format(at) : `${days.format(at)} ${clock}`) : clock;
+  });
 }

@@ -2,6 +2,7 @@
 
 const NAMES = [
   "surface",
+  "surface-3",
   "line",
   "ink",
   "ink-2",

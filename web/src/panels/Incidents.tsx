@@ -1,12 +1,13 @@
 // What a person is told: incidents first, with what can be done about each.
 
-import { useState } from "react";
+import { useId, useState } from "react";
 import { acceptIncident, acknowledgeIncident } from "../api/client";
 import type { AlarmOut, IncidentOut } from "../api/schema";
 import { formatDuration, formatTime, formatUtc } from "../format";
 import { budgetText, metricText } from "../rules";
 import type { State } from "../state";
-import { SeverityIcon } from "./icons";
+import { reading } from "./reading";
+import { OkIcon, SeverityIcon } from "./icons";
 
 const STATES: Record<IncidentOut["state"], string> = {
   open: "Open",
@@ -14,7 +15,6 @@ const STATES: Record<IncidentOut["state"], string> = {
   accepted: "Accepted",
   ended: "Ended",
 };
-const SHOWN = 5;
 
 /** "learning, 12 min left", or that the limits may still change. */
 export function learningText(state: State): string {
@@ -42,42 +42,74 @@ export function quietText(state: State): string {
   return `No incident. Chance alone would bring ${budgetText(spc.budget_per_day)}${change}.`;
 }
 
-export function Incidents(props: { state: State; onChanged: (incident: IncidentOut) => void }): React.JSX.Element {
-  const { spc } = props.state;
+/** One line that says whether the process is in control; the incidents of the window on request. */
+function IncidentList(props: { state: State; onChanged: (incident: IncidentOut) => void }): React.JSX.Element {
+  const { state } = props;
   const [all, setAll] = useState(false);
-  const incidents = spc?.incidents ?? [];
-  const open = incidents.filter((incident) => incident.state === "open").length;
-  const shown = all ? incidents : incidents.slice(0, SHOWN);
+  const list = useId();
+  const incidents = state.spc?.incidents ?? [];
+  const open = incidents.filter((incident) => incident.state === "open");
+  const first = open[0] ?? incidents[0];
+  const marks = (state.spc?.level_marks ?? []).slice(-3);
+  const more = incidents.length - (first ? 1 : 0) + marks.length;
   return (
-    <section className="card incidents" aria-labelledby="incidents-title" data-testid="incidents">
-      <div className="card-head">
-        <h2 id="incidents-title">Incidents</h2>
-        <span className="sub">{open ? `${open} open` : ""}</span>
-      </div>
-      {incidents.length === 0 ? (
-        <p className="none">{quietText(props.state)}</p>
+    <section className={`card incidents${open.length ? " alarm" : ""}`} aria-labelledby="incidents-title" data-testid="incidents">
+      <h2 id="incidents-title" className="sr">
+        Incidents
+      </h2>
+      {first ? (
+        <ul aria-label="The newest incident">
+          <Incident incident={first} onChanged={props.onChanged}>
+            {more > 0 && (
+              <button type="button" className="btn" aria-expanded={all} aria-controls={list} onClick={() => setAll(!all)}>
+                {all ? "Fewer" : `${more} more`}
+              </button>
+            )}
+          </Incident>
+        </ul>
       ) : (
-        <ul tabIndex={0} aria-label="Incidents, the newest first">
-          {shown.map((incident) => (
-            <Incident key={incident.id} incident={incident} onChanged={props.onChanged} />
+        <p className="quiet">
+          {state.spc && state.spc.alarms_in_s === null && state.spc.state !== "none" && <OkIcon />}
+          {quietText(state)}
+          {more > 0 && (
+            <button type="button" className="btn" aria-expanded={all} aria-controls={list} onClick={() => setAll(!all)}>
+              {all ? "Fewer" : `${more} small ${more === 1 ? "change" : "changes"}`}
+            </button>
+          )}
+        </p>
+      )}
+      {all && (
+        <ul id={list} className="others" aria-label="Earlier incidents, the newest first" tabIndex={0}>
+          {incidents
+            .filter((incident) => incident !== first)
+            .map((incident) => (
+              <Incident key={incident.id} incident={incident} onChanged={props.onChanged} />
+            ))}
+          {marks.map((mark) => (
+            <li key={`mark-${mark.id}`}>{mark.sentence}</li>
           ))}
         </ul>
       )}
-      {incidents.length > SHOWN && !all && (
-        <button type="button" className="btn more" onClick={() => setAll(true)}>
-          Show {incidents.length - SHOWN} more
-        </button>
-      )}
-      {(spc?.level_marks ?? []).slice(-3).map((mark) => (
-        <p className="none" key={mark.id}>
-          {mark.sentence}
-        </p>
-      ))}
     </section>
   );
 }
 
-function Incident(props: { incident: IncidentOut; onChanged: (incident: IncidentOut) => void }): React.JSX.Element {
+export const Incidents = reading(IncidentList, ({ spc, status }) => [
+  spc?.incidents,
+  spc?.level_marks,
+  spc?.state,
+  spc?.alarms_in_s,
+  spc?.budget_per_day,
+  spc?.min_change_percent,
+  (spc?.n ?? 0) > 0,
+  status === null,
+]);
+
+function Incident(props: {
+  incident: IncidentOut;
+  onChanged: (incident: IncidentOut) => void;
+  children?: React.ReactNode;
+}): React.JSX.Element {
   const { incident } = props;
   const [asked, setAsked] = useState(false);
   const [problem, setProblem] = useState("");
@@ -129,6 +161,7 @@ function Incident(props: { incident: IncidentOut; onChanged: (incident: Incident
           </>
         )}
         {problem && <span role="alert">{problem}</span>}
+        {props.children}
       </div>
       <p>{incident.headline}</p>
       {(isOpen || incident.alarms.length > 1) && (

@@ -20,7 +20,7 @@ export function Log(props: Props): React.JSX.Element {
   const { state } = props;
   const { view, violations } = state;
   const [shown, setShown] = useState(STEP);
-  const rows = admitted(state);
+  const rows = admitted(violations, view.rules, view.severity).filter((v) => v.chart === view.chart);
   const counts = new Map<string, number>();
   for (const violation of violations) {
     if (violation.chart === view.chart) counts.set(violation.rule, (counts.get(violation.rule) ?? 0) + 1);

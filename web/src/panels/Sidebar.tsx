@@ -1,10 +1,14 @@
 // What is watched, how it stands, and the numbers of the window and of the host.
 
-import { useEffect, useId, useState } from "react";
+import { memo, useEffect, useId, useRef, useState } from "react";
 import { sameSeries, type SeriesName } from "../api/client";
-import { decimalsFor, formatClock, formatDuration, formatNumber, formatPercent } from "../format";
+import type { SeriesOut } from "../api/schema";
+import { decimalsFor, formatClock, formatCount, formatDuration, formatNumber, formatPercent } from "../format";
+import { judgedMetric } from "../follow";
 import { budgetText, metricText } from "../rules";
-import { hoursOf, type Connection, type State } from "../state";
+import type { Connection, Range, State } from "../state";
+import { Ranges } from "./Ranges";
+import { reading } from "./reading";
 import { Brand, Sparkline, ThemeIcon } from "./icons";
 
 export interface Standing {
@@ -47,8 +51,8 @@ interface Props {
   theme: string;
   onTheme: () => void;
   onSeries: (series: SeriesName) => void;
-  onMetric: (metric: string) => void;
-  onHours: (hours: number) => void;
+  onRange: (range: Range) => void;
+  onOverview: () => void;
   onHelp: () => void;
   onRetry: () => void;
 }
@@ -56,17 +60,8 @@ interface Props {
 export function Sidebar(props: Props): React.JSX.Element {
   const { state } = props;
   const { view } = state;
-  const all = state.series ?? [];
-  const providers = [...new Set(all.map((s) => s.provider))];
-  const provider = view.series?.provider ?? providers[0] ?? "";
-  const models = all.filter((s, i) => s.provider === provider && all.findIndex((t) => sameSeries(s, t)) === i);
-  const metrics = view.series ? all.filter((s) => view.series && sameSeries(s, view.series)).map((s) => s.metric) : [];
-  const modelName = (s: SeriesName): string => {
-    const alike = models.filter((t) => t.model === s.model);
-    const extra = alike.length > 1 ? [s.server, s.source === "probe" ? "" : s.source].filter(Boolean).join(", ") : "";
-    return extra ? `${s.model} (${extra})` : s.model;
-  };
-  const chosen = view.series ? models.findIndex((s) => view.series && sameSeries(s, view.series)) : -1;
+  const first = state.series?.find((s) => view.series && sameSeries(s, view.series))?.first ?? null;
+  const targets = state.targets.length;
   return (
     <aside className="side" aria-label="What is watched">
       <div className="brand">
@@ -83,6 +78,45 @@ export function Sidebar(props: Props): React.JSX.Element {
         </button>
       </div>
       <StatusCard state={state} onRetry={props.onRetry} />
+      {targets > 1 && (
+        <button type="button" className="btn wide all" onClick={props.onOverview}>
+          <span aria-hidden="true">←</span> All {formatCount(targets)} targets
+        </button>
+      )}
+      <Picker targets={state.targets} series={view.series} onSeries={props.onSeries} />
+      <Ranges range={view.range} first={first} onRange={props.onRange} />
+      <WindowPanel state={state} />
+      <SystemPanel state={state} />
+      <BaselinePanel state={state} />
+      <div className="foot">
+        <span>{state.about?.interval_s ? `A probe every ${state.about.interval_s} s` : `LLMscope ${state.about?.version ?? ""}`}</span>
+        <button type="button" className="linkish" onClick={props.onHelp}>
+          <kbd>?</kbd> shortcuts
+        </button>
+      </div>
+    </aside>
+  );
+}
+
+/** Which provider and which of its models. */
+const Picker = memo(function Picker(props: {
+  targets: readonly SeriesOut[];
+  series: SeriesName | null;
+  onSeries: (series: SeriesName) => void;
+}): React.JSX.Element {
+  const { targets, series } = props;
+  const providers = [...new Set(targets.map((s) => s.provider))];
+  const provider = series?.provider ?? providers[0] ?? "";
+  const models = targets.filter((s) => s.provider === provider);
+  const alike = new Map<string, number>();
+  for (const s of models) alike.set(s.model, (alike.get(s.model) ?? 0) + 1);
+  const modelName = (s: SeriesName): string => {
+    const extra = (alike.get(s.model) ?? 0) > 1 ? [s.server, s.source === "probe" ? "" : s.source].filter(Boolean).join(", ") : "";
+    return extra ? `${s.model} (${extra})` : s.model;
+  };
+  const chosen = series ? models.findIndex((s) => sameSeries(s, series)) : -1;
+  return (
+    <>
       <label className="field">
         <span className="lab">Provider</span>
         <select
@@ -90,7 +124,7 @@ export function Sidebar(props: Props): React.JSX.Element {
           value={provider}
           disabled={providers.length === 0}
           onChange={(event) => {
-            const first = all.find((s) => s.provider === event.target.value);
+            const first = targets.find((s) => s.provider === event.target.value);
             if (first) props.onSeries(first);
           }}
         >
@@ -109,8 +143,8 @@ export function Sidebar(props: Props): React.JSX.Element {
           value={chosen}
           disabled={models.length === 0}
           onChange={(event) => {
-            const series = models[Number(event.target.value)];
-            if (series) props.onSeries(series);
+            const one = models[Number(event.target.value)];
+            if (one) props.onSeries(one);
           }}
         >
           {chosen < 0 && <option value={-1}>none yet</option>}
@@ -121,44 +155,21 @@ export function Sidebar(props: Props): React.JSX.Element {
           ))}
         </select>
       </label>
-      <label className="field wide">
-        <span className="lab">Measure</span>
-        <select className="sel" value={view.metric} onChange={(event) => props.onMetric(event.target.value)}>
-          {[...new Set([...metrics, view.metric])].map((metric) => (
-            <option key={metric} value={metric}>
-              {metricText(metric).title}
-            </option>
-          ))}
-        </select>
-      </label>
-      <div className="field wide">
-        <span className="lab" id="window-label">
-          Time window
-        </span>
-        <div className="seg" role="group" aria-labelledby="window-label">
-          {([1, 6, 24] as const).map((hours) => (
-            <button
-              type="button"
-              key={hours}
-              aria-pressed={hoursOf(view.range) === hours}
-              onClick={() => props.onHours(hours)}
-            >
-              {hours}h
-            </button>
-          ))}
-        </div>
-      </div>
-      <WindowPanel state={state} />
-      <SystemPanel state={state} />
-      <BaselinePanel state={state} />
-      <div className="foot">
-        <span>{state.about?.interval_s ? `A probe every ${state.about.interval_s} s` : `LLMscope ${state.about?.version ?? ""}`}</span>
-        <button type="button" className="linkish" onClick={props.onHelp}>
-          <kbd>?</kbd> shortcuts
-        </button>
-      </div>
-    </aside>
+    </>
   );
+});
+
+/** Whether what is shown is old: the series is silent, or the server away. Drawn again only when that changes. */
+export function useStale(state: State): boolean {
+  const held = useRef(state);
+  held.current = state;
+  const isStale = (): boolean => ["Stale", "Disconnected"].includes(standing(held.current, Date.now()).title);
+  const [stale, setStale] = useState(isStale);
+  useEffect(() => {
+    const timer = setInterval(() => setStale(isStale()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return stale;
 }
 
 /** Renders once a second by itself, so that ages run. */
@@ -191,17 +202,17 @@ function StatusCard(props: { state: State; onRetry: () => void }): React.JSX.Ele
   );
 }
 
-export function WindowPanel(props: { state: State }): React.JSX.Element {
+function WindowNumbers(props: { state: State }): React.JSX.Element {
   const title = useId();
-  const { spc, view, violations } = props.state;
-  const { unit } = metricText(view.metric);
+  const { spc, view, total } = props.state;
+  const { unit, title: name } = metricText(judgedMetric(view.metric));
   const decimals = decimalsFor(spc?.mean);
   const show = (value: number | null | undefined, more = 0): string =>
     value === null || value === undefined ? "—" : `${formatNumber(value, decimals + more)} ${unit}`;
   return (
     <section className="panel" aria-labelledby={title}>
       <h2 id={title}>
-        In this window <span>{spc ? `${spc.n.toLocaleString()} samples` : ""}</span>
+        {view.metric === "failures" ? name : "In this window"} <span>{spc ? `${formatCount(spc.n)} samples` : ""}</span>
       </h2>
       <dl className="kv" data-testid="window">
         <dt>Mean</dt>
@@ -210,12 +221,15 @@ export function WindowPanel(props: { state: State }): React.JSX.Element {
         <dd>{show(spc?.std, spc?.std && spc.mean && spc.std < spc.mean / 10 ? 1 : 0)}</dd>
         <dt>P95</dt>
         <dd>{show(spc?.p95)}</dd>
-        <dt>Violations</dt>
-        <dd>{violations.length.toLocaleString()}</dd>
+        <dt>Marks</dt>
+        <dd>{formatCount(total)}</dd>
       </dl>
     </section>
   );
 }
+
+/** The statistics of what is shown. */
+export const WindowPanel = reading(WindowNumbers, ({ spc, view, total }) => [spc?.n, spc?.mean, spc?.std, spc?.p95, view.metric, total]);
 
 const METERS = [
   ["CPU", "cpu_percent"],
@@ -224,7 +238,7 @@ const METERS = [
   ["VRAM", "gpu_memory_percent"],
 ] as const;
 
-export function SystemPanel(props: { state: State }): React.JSX.Element {
+function SystemMeters(props: { state: State }): React.JSX.Element {
   const title = useId();
   const { system } = props.state;
   const newest = system.at(-1);
@@ -264,6 +278,9 @@ export function SystemPanel(props: { state: State }): React.JSX.Element {
   );
 }
 
+/** The load of the host, now and in the last minutes. */
+export const SystemPanel = reading(SystemMeters, ({ system }) => [system]);
+
 export function BaselinePanel(props: { state: State }): React.JSX.Element {
   const title = useId();
   const { spc } = props.state;
@@ -276,7 +293,7 @@ export function BaselinePanel(props: { state: State }): React.JSX.Element {
       </h2>
       <dl className="kv">
         <dt>Learned from</dt>
-        <dd>{spc ? `${spc.learned_n.toLocaleString()} samples` : "—"}</dd>
+        <dd>{spc ? `${formatCount(spc.learned_n)} samples` : "—"}</dd>
         <dt>Locks</dt>
         <dd>{spc ? (spc.locks_in_s === null ? "locked" : `in ${formatDuration(spc.locks_in_s)}`) : "—"}</dd>
         <dt>Limits since</dt>

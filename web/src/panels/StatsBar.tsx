@@ -1,7 +1,7 @@
 // The latest value with the state in words, and the limits it is judged by.
 
-import { distance, valueOf } from "../chart/build";
-import { decimalsFor, formatNumber, formatSigma } from "../format";
+import { distance, valueOf } from "../chart/lines";
+import { decimalsFor, formatCount, formatNumber, formatSigma, formatTime } from "../format";
 import { inWords, metricText } from "../rules";
 import type { State } from "../state";
 import { SeverityIcon } from "./icons";
@@ -19,60 +19,108 @@ export function pill(state: State): { tone: "ok" | "warn" | "crit" | "info"; tex
 }
 
 export function StatsBar(props: { state: State; value: number | null }): React.JSX.Element {
+  return props.state.view.metric === "failures" ? <FailuresBar state={props.state} /> : <ValuesBar {...props} />;
+}
+
+function ValuesBar(props: { state: State; value: number | null }): React.JSX.Element {
   const { state } = props;
   const { spc, latest, view } = state;
-  const { title, unit } = metricText(view.metric);
+  const { unit } = metricText(view.metric);
   const live = latest ? valueOf(view.metric, latest) : null;
   const failed = latest !== null && !latest.ok;
   const value = latest ? live : props.value;
   const current = spc?.limits.at(-1) ?? null;
   const z = value !== null && current ? distance(value, current, spc?.scale ?? "log") : null;
   const decimals = decimalsFor(spc?.centre ?? value);
-  const { tone, text } = pill(state);
-  const after =
-    spc?.state === "none"
-      ? "not judged"
-      : spc && spc.centre === null
-        ? `after ${20 - Math.min(19, spc.learned_n)} more samples`
-        : "";
+  const missing =
+    spc?.state === "none" ? "not judged" : spc && spc.centre === null ? `after ${20 - Math.min(19, spc.learned_n)} more samples` : "";
   const provisional = spc?.state === "provisional";
+  const phase = spc?.phases.at(-1);
+  const n = current ? formatCount(current.n) : "";
+  const since = phase && phase.number > 1 ? `Phase ${phase.number}, since ${formatTime(phase.start)}` : `From ${n} samples`;
   return (
     <section className="bar" aria-label="Limits">
-      <div className="tile">
-        <div className="tile-key">
-          <span title={`Latest ${title.toLowerCase()}`}>Latest</span>
-          <span className={`state ${tone}`} data-testid="state">
-            {tone === "crit" || tone === "warn" ? (
-              <SeverityIcon severity={tone === "crit" ? "critical" : "warning"} size={12} />
-            ) : null}
-            {text}
-          </span>
-        </div>
-        <div className="tile-value" data-testid="latest">
-          {failed ? (
-            <span className="failed">{(latest.error_kind ?? "failed").replaceAll("_", " ")}</span>
-          ) : (
-            <>
-              {formatNumber(value, decimals)}
-              <small>{unit}</small>
-            </>
-          )}
-        </div>
-        <div className="tile-note">{z === null ? (failed ? (latest.error ?? "") : "") : `${formatSigma(z)} from centre line`}</div>
-      </div>
+      <Latest state={state} note={z === null ? (failed ? (latest.error ?? "") : "") : `${formatSigma(z)} from centre line`}>
+        {failed ? (
+          <span className="failed">{(latest.error_kind ?? "failed").replaceAll("_", " ")}</span>
+        ) : (
+          <>
+            {formatNumber(value, decimals)}
+            <small>{unit}</small>
+          </>
+        )}
+      </Latest>
       <Tile name="Centre line" swatch="solid" colour="--cl" value={spc?.centre} unit={unit} decimals={decimals}>
-        {after || (provisional ? `Provisional, n ${current?.n.toLocaleString() ?? ""}` : `From ${current?.n.toLocaleString() ?? ""} samples`)}
+        {missing || (provisional ? `Provisional, n ${n}` : since)}
       </Tile>
       <Tile name="Sigma" value={spc?.sigma} unit={unit} decimals={decimals + 1}>
-        {after || "(UCL − LCL) / 6"}
+        {missing || "(UCL − LCL) / 6"}
       </Tile>
       <Tile name="UCL" swatch="dashed" colour="--ucl" value={spc?.ucl} unit={unit} decimals={decimals}>
-        {after || "Centre line + 3σ"}
+        {missing || "Centre line + 3σ"}
       </Tile>
-      <Tile name="LCL" swatch="dotted" colour="--lcl" value={spc?.lcl} unit={unit} decimals={decimals}>
-        {after || "Centre line − 3σ"}
+      <Tile
+        name="LCL"
+        swatch="dotted"
+        colour="--lcl"
+        value={spc?.lcl != null && spc.lcl < 0 ? null : spc?.lcl}
+        unit={unit}
+        decimals={decimals}
+      >
+        {missing || (spc?.lcl != null && spc.lcl < 0 ? "None: it would lie below 0" : "Centre line − 3σ")}
       </Tile>
     </section>
+  );
+}
+
+/** Of failures: the share of the last half minute, what is usual, and the limit of so many requests. */
+function FailuresBar(props: { state: State }): React.JSX.Element {
+  const { state } = props;
+  const failures = state.spc?.failures;
+  const seen = failures?.seen.at(-1) ?? 0;
+  const failed = failures?.failed.at(-1) ?? 0;
+  const all = failures?.seen.reduce((sum, n) => sum + n, 0) ?? 0;
+  const bad = failures?.failed.reduce((sum, n) => sum + n, 0) ?? 0;
+  const share = (part: number | null | undefined): number | null => (part === null || part === undefined ? null : 100 * part);
+  return (
+    <section className="bar" aria-label="Limits">
+      <Latest state={state} note={`${failed} of ${seen} in the last half minute`}>
+        {seen ? formatNumber((100 * failed) / seen, 0) : "—"}
+        <small>% failed</small>
+      </Latest>
+      <Tile name="Centre line" swatch="solid" colour="--cl" value={share(failures?.centre)} unit="%" decimals={2}>
+        Usually fails
+      </Tile>
+      <Tile name="In this window" value={all ? (100 * bad) / all : null} unit="%" decimals={2}>
+        {`${formatCount(bad)} of ${formatCount(all)}`}
+      </Tile>
+      <Tile name="UCL" swatch="dashed" colour="--ucl" value={share(failures?.ucl.at(-1))} unit="%" decimals={1}>
+        Of a half minute
+      </Tile>
+      <Tile name="LCL" value={null} unit="%" decimals={1}>
+        None: fewer is better
+      </Tile>
+    </section>
+  );
+}
+
+function Latest(props: { state: State; note: string; children: React.ReactNode }): React.JSX.Element {
+  const { tone, text } = pill(props.state);
+  const { title } = metricText(props.state.view.metric);
+  return (
+    <div className="tile">
+      <div className="tile-key">
+        <span title={`Latest ${title.toLowerCase()}`}>Latest</span>
+        <span className={`state ${tone}`} data-testid="state">
+          {tone === "crit" || tone === "warn" ? <SeverityIcon severity={tone === "crit" ? "critical" : "warning"} size={12} /> : null}
+          {text}
+        </span>
+      </div>
+      <div className="tile-value" data-testid="latest">
+        {props.children}
+      </div>
+      <div className="tile-note">{props.note}</div>
+    </div>
   );
 }
 

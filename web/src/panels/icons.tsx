@@ -1,16 +1,13 @@
 // Small drawings. Each rule has its own shape, so that colour never tells it alone.
 
+import { GLYPHS } from "../glyphs";
+
 export function Glyph(props: { rule: string; side?: string; severity: string }): React.JSX.Element {
   const fill = props.severity === "critical" ? "var(--crit-f)" : "var(--warn-f)";
-  const shapes: Record<string, React.JSX.Element> = {
-    R1: <path d="M6 0.6 11.4 6 6 11.4 0.6 6Z" />,
-    R2: <rect x="1.4" y="1.4" width="9.2" height="9.2" />,
-    R3: <path d="M6 0.6 11.2 6H8.6v5.4H3.4V6H0.8Z" />,
-  };
   const turned = props.side === "down" ? "rotate(180deg)" : undefined;
   return (
     <svg width="12" height="12" viewBox="0 0 12 12" fill={fill} aria-hidden="true" style={{ transform: turned, flex: "none" }}>
-      {shapes[props.rule] ?? <circle cx="6" cy="6" r="5" />}
+      <path d={GLYPHS[props.rule] ?? GLYPHS["R5"]} />
     </svg>
   );
 }
@@ -26,6 +23,15 @@ export function SeverityIcon(props: { severity: string; size?: number }): React.
     <svg width={size} height={size} viewBox="0 0 14 14" fill="currentColor" aria-hidden="true">
       <path d="M7 0.5 14 13.2H0Z" />
       <path d="M7 4.6v4.2M7 10.3v1.3" stroke="var(--surface)" strokeWidth="1.6" />
+    </svg>
+  );
+}
+
+export function OkIcon(): React.JSX.Element {
+  return (
+    <svg width="15" height="15" viewBox="0 0 14 14" aria-hidden="true">
+      <circle cx="7" cy="7" r="7" fill="var(--ok)" />
+      <path d="m3.8 7.2 2.2 2.2 4.2-4.6" fill="none" stroke="var(--surface)" strokeWidth="1.7" />
     </svg>
   );
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { LimitsVersionOut, ViolationOut } from "../api/schema";
-import { distance, limitsAt, markers, movingAverage, stretches, summarise, verticalRange, zoneOf } from "./build";
+import type { LimitsVersionOut } from "../api/schema";
+import { distance, limitsAt, movingAverage, stretches, verticalRange, zoneOf } from "./lines";
 
 const limits = (from: number, centre = 100): LimitsVersionOut => ({
   from: new Date(from * 1000).toISOString(),
@@ -32,33 +32,13 @@ test("distance is read off the lines, on either scale", () => {
   expect([0.5, -1.5, 2.5, 3.5].map(zoneOf)).toEqual(["C", "B", "A", "beyond the limit"]);
 });
 
-test("a summary keeps the extremes and every point counts", () => {
-  const n = 43_200;
-  const times = Float64Array.from({ length: n }, (_, i) => i * 2);
-  const values = Float64Array.from({ length: n }, (_, i) => 1 + (i % 7) / 100);
-  values[12_345] = 99;
-  values[20_000] = NaN;
-  const summary = summarise(times, values, 0, 2 * (n - 1));
-
-  expect(Math.max(...summary.high.map((v) => v ?? 0))).toBe(99);
-  expect(Math.min(...summary.low.map((v) => v ?? 9))).toBe(1);
-  expect(summary.middle.every((v) => v !== null && v < 2)).toBe(true);
-});
-
-test("an empty stretch is a gap in the summary", () => {
-  const summary = summarise(Float64Array.of(0, 1, 99, 100), Float64Array.of(1, 1, 2, 2), 0, 100);
-
-  expect(summary.middle[240]).toBeNull();
-  expect(summary.middle.at(-1)).toBe(2);
-});
-
-test("the moving average holds an outlier at the limit and breaks where limits step", () => {
+test("the moving average holds an outlier at six sigma and breaks where limits step", () => {
   const times = Float64Array.from({ length: 200 }, (_, i) => i);
   const values = Float64Array.from({ length: 200 }, (_, i) => (i < 100 ? 100 : 50));
   values[50] = 10_000;
   const average = movingAverage(times, values, [limits(0), limits(100, 50)]);
 
-  expect(average[50]).toBeCloseTo(100 + 30 / 31);
+  expect(average[50]).toBeCloseTo(100 + 60 / 31);
   expect(average[99]).toBe(100);
   expect(average[100]).toBe(50);
 });
@@ -69,20 +49,4 @@ test("fit limits does not let one point flatten the day, fit all shows it", () =
 
   expect(verticalRange(values, shown, "limits")).toEqual([58, 156]);
   expect(verticalRange(values, shown, "all")[1]).toBeGreaterThan(5000);
-});
-
-test("a marker stands at its worst point, and only when that is in view", () => {
-  const violation = {
-    id: 1,
-    peak_id: 12,
-    peak_value: 5,
-    pattern_start: new Date(4000).toISOString(),
-    first_signal: new Date(9000).toISOString(),
-    last_signal: new Date(9000).toISOString(),
-  } as ViolationOut;
-  const ids = Float64Array.of(11, 12);
-  const times = Float64Array.of(8, 10);
-
-  expect(markers([violation], ids, times, 0, 100)).toMatchObject([{ time: 10, value: 5, start: 4, end: 9 }]);
-  expect(markers([violation], ids, times, 50, 100)).toEqual([]);
 });

@@ -1,11 +1,8 @@
-// What the chart shows, as pure functions of points, limits and violations: tested without a canvas.
+// Values, limits and averages of the chart as pure functions: tested without a canvas.
 
-import type { LimitsVersionOut, LiveObservationOut, ViolationOut } from "../api/schema";
+import type { LimitsVersionOut, LiveObservationOut } from "../api/schema";
 
 export const AVERAGE_OF = 31; // points of the moving average
-export const POINTS_PER_PIXEL = 2; // above this the window is summarised
-export const BUCKETS = 480;
-export const LABELLED = 60; // more markers than this in view are drawn small and unlabelled
 
 /** The metric of a live observation in the unit of the chart (seconds for durations); null when it has none. */
 export function valueOf(metric: string, point: LiveObservationOut): number | null {
@@ -72,7 +69,8 @@ export function zoneOf(z: number): string {
   return far > 2 ? "A" : far > 1 ? "B" : "C";
 }
 
-/** Mean of the points up to AVERAGE_OF around each, outliers held at the limits; broken where the limits step. */
+/** Mean of the points up to AVERAGE_OF around each, outliers held at six sigma, so that one makes no hump; broken where
+ * the limits step. */
 export function movingAverage(
   times: Float64Array,
   values: Float64Array,
@@ -88,7 +86,8 @@ export function movingAverage(
     let end = begin;
     while (end < values.length && (times[end] ?? 0) < next) end++;
     const limits = limitsAt(versions, time);
-    const clip = (x: number): number => (limits ? Math.min(limits.ucl, Math.max(limits.lcl, x)) : x);
+    const room = limits ? (limits.ucl - limits.lcl) / 2 : 0; // from three sigma to six
+    const clip = (x: number): number => (limits ? Math.min(limits.ucl + room, Math.max(limits.lcl - room, x)) : x);
     let sum = 0;
     let n = 0;
     const add = (i: number, sign: number): void => {
@@ -108,38 +107,12 @@ export function movingAverage(
   return result;
 }
 
-/** A window in buckets: the extremes are kept, so no point out of control is averaged away. */
-export interface Summary {
-  times: number[];
-  low: (number | null)[];
-  middle: (number | null)[];
-  high: (number | null)[];
-}
-
-/** Minimum, median and maximum of each of `BUCKETS` equal stretches of time; empty ones are gaps. */
-export function summarise(times: Float64Array, values: Float64Array, from: number, to: number): Summary {
-  const width = (to - from) / BUCKETS;
-  const summary: Summary = { times: [], low: [], middle: [], high: [] };
-  let i = 0;
-  while (i < times.length && (times[i] ?? 0) < from) i++;
-  for (let bucket = 0; bucket < BUCKETS; bucket++) {
-    const end = from + (bucket + 1) * width;
-    const begin = i;
-    while (i < times.length && ((times[i] ?? 0) < end || (bucket === BUCKETS - 1 && (times[i] ?? 0) <= to))) i++;
-    const held = values.slice(begin, i).filter((value) => !Number.isNaN(value)).sort();
-    summary.times.push(from + (bucket + 0.5) * width);
-    summary.low.push(held[0] ?? null);
-    summary.middle.push(held[held.length >> 1] ?? null);
-    summary.high.push(held.at(-1) ?? null);
-  }
-  return summary;
-}
-
-/** The vertical span: around the limits, or around everything. */
+/** The vertical span: around the limits, or around everything. `slo` is kept in view when everything is. */
 export function verticalRange(
-  values: Float64Array,
+  values: ArrayLike<number | null>,
   shown: readonly Stretch[],
   fit: "limits" | "all",
+  slo: number | null = null,
 ): [number, number] {
   let low = Infinity;
   let high = -Infinity;
@@ -149,51 +122,16 @@ export function verticalRange(
     high = Math.max(high, limits.centre + 5.6 * sigma);
   }
   if (fit === "all" || shown.length === 0) {
-    for (const value of values) {
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i] ?? NaN;
       if (Number.isNaN(value)) continue;
       low = Math.min(low, value);
       high = Math.max(high, value);
     }
+    if (slo !== null) high = Math.max(high, slo);
     if (low === Infinity) return [0, 1];
     const room = Math.max((high - low) * 0.06, Math.abs(high) * 0.01, 1e-6);
     return [Math.max(0, low - room), high + room];
   }
   return [Math.max(0, low), high];
-}
-
-/** A violation as it is drawn: at its most extreme point. */
-export interface Marker {
-  violation: ViolationOut;
-  time: number;
-  value: number;
-  start: number;
-  end: number;
-}
-
-/** Markers in view; each at its worst point when that is known here, else at its first signal. */
-export function markers(
-  violations: readonly ViolationOut[],
-  ids: Float64Array,
-  times: Float64Array,
-  from: number,
-  to: number,
-): Marker[] {
-  const position = new Map<number, number>();
-  const wanted = new Set(violations.map((violation) => violation.peak_id));
-  ids.forEach((id, i) => {
-    if (wanted.has(id)) position.set(id, i);
-  });
-  return violations
-    .map((violation) => {
-      const at = position.get(violation.peak_id);
-      return {
-        violation,
-        time: (at === undefined ? undefined : times[at]) ?? Date.parse(violation.first_signal) / 1000,
-        value: violation.peak_value,
-        start: Date.parse(violation.pattern_start) / 1000,
-        end: Date.parse(violation.last_signal) / 1000,
-      };
-    })
-    .filter((marker) => marker.time >= from && marker.time <= to)
-    .sort((a, b) => a.time - b.time);
 }
