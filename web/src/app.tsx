@@ -121,9 +121,9 @@ const Banner = memo(function Banner(props: { state: State }): React.JSX.Element 
   const text = about?.notice ?? (view.series?.source === "simulator" ? "These are measurements of a simulated server." : null);
   if (!text) return null;
   return (
-    <div className="banner" role="note" data-testid="banner">
+    <section className="banner" aria-label="Notice" data-testid="banner">
       {text}
-    </div>
+    </section>
   );
 });
 

@@ -34,7 +34,7 @@ export function sizeText(alarm: Pick<AlarmOut, "size_percent" | "size_low" | "si
 /** What is promised when there is no incident. */
 export function quietText(state: State): string {
   const { spc } = state;
-  if (!spc) return "No incident.";
+  if (!spc) return "Nothing to judge yet.";
   if (spc.state === "none" && spc.n > 0) return "No incident. This measure is shown, not judged.";
   if (spc.alarms_in_s !== null) return `No incident yet. Alarms begin after ${formatDuration(spc.alarms_in_s)} of observation.`;
   const change = spc.min_change_percent ? `; changes of a level under ${spc.min_change_percent} % are only marked` : "";

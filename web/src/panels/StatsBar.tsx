@@ -8,6 +8,8 @@ import { SeverityIcon } from "./icons";
 
 /** The state in words: an open incident, else an open mark, else that all is well. */
 export function pill(state: State): { tone: "ok" | "warn" | "crit" | "info"; text: string } {
+  if (state.connection.kind === "retrying") return { tone: "info", text: "Not known" };
+  if (state.status?.state === "stale") return { tone: "info", text: "No news" };
   if (state.status?.state === "failing") return { tone: "crit", text: "Not answering" };
   if (state.spc?.incidents.some((incident) => incident.state === "open")) return { tone: "crit", text: "Out of control" };
   const open = state.violations.filter((violation) => violation.open && violation.chart === "points");
@@ -37,7 +39,7 @@ function ValuesBar(props: { state: State; value: number | null }): React.JSX.Ele
   const provisional = spc?.state === "provisional";
   const phase = spc?.phases.at(-1);
   const n = current ? formatCount(current.n) : "";
-  const since = phase && phase.number > 1 ? `Phase ${phase.number}, since ${formatTime(phase.start)}` : `From ${n} samples`;
+  const since = phase && phase.number > 1 ? `Phase ${phase.number}, since ${formatTime(phase.start)}` : n ? `From ${n} samples` : "";
   return (
     <section className="bar" aria-label="Limits">
       <Latest state={state} note={z === null ? (failed ? (latest.error ?? "") : "") : `${formatSigma(z)} from centre line`}>

@@ -1,0 +1,103 @@
+"""What the pictures of the page show: servers with a past, kept live, in the states that a person may meet."""
+
+import contextlib
+import math
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.processes import App, observation
+
+ROWS = 200  # in a batch: larger ones are judged at once, and told as a whole
+
+
+def post(app: App, rows: list[dict[str, Any]]) -> None:
+    for first in range(0, len(rows), ROWS):
+        app.post(rows[first : first + ROWS])
+
+
+def request(rng: random.Random, ago_s: float, factor: float = 1.0, **changes: Any) -> dict[str, Any]:
+    """A good request of about 1.66 s, every part of it with its own noise."""
+    first = 130.0 * rng.lognormvariate(0.0, 0.08)
+    loading = changes.get("load_ms", 11.0) - 11.0
+    row = observation(1660.0 * factor * rng.lognormvariate(0.0, 0.045) + loading, ago_s, **changes)
+    row["ttft_ms"] = round(first + loading, 3)
+    row["prompt_eval_duration_ms"] = round(first * 0.8, 3)
+    row["load_duration_ms"] = round(row["load_duration_ms"] * rng.uniform(0.9, 1.1), 3)
+    row["cpu_percent"] = round(35.0 + 6.0 * rng.random(), 1)
+    row["gpu_percent"] = changes.get("gpu_percent", round(82.0 + 6.0 * rng.random(), 1))
+    return row
+
+
+def failed(ago_s: float, kind: str = "refused", text: str = "connection refused", **changes: Any) -> dict[str, Any]:
+    row = observation(1.0, ago_s, **changes)
+    kept = ("provider", "model", "server", "timestamp", "cpu_percent", "memory_percent", "host")
+    return {name: row[name] for name in kept} | {"ok": False, "error_kind": kind, "error": text}
+
+
+def busy_past(hours: float = 4.0, seed: int = 5) -> list[dict[str, Any]]:
+    """Hours of one model: a cold load an hour, a short shift, an outage, and a slow-down that still runs."""
+    rng = random.Random(seed)
+    n = int(hours * 1800)
+    rows = []
+    for i in range(n):
+        left = n - i
+        ago = 2.0 + 2.0 * left
+        if i % 1800 == 400:
+            rows.append(request(rng, ago, load_ms=3020.0, gpu_percent=16.0))
+        elif 1490 < left < 1500:
+            rows.append(failed(ago))
+        else:
+            rows.append(request(rng, ago, 1.22 if left < 330 else 1.15 if 2560 < left < 2600 else 1.0))
+    return rows
+
+
+def calm_past(minutes: float = 50.0, seed: int = 6, **changes: Any) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    n = int(minutes * 30)
+    return [request(rng, 2.0 + 2.0 * (n - i), **changes) for i in range(n)]
+
+
+def long_past(days: float = 30.0, step_s: float = 120.0, seed: int = 7) -> list[dict[str, Any]]:
+    """Weeks of one model, sparse, with a daily rhythm and a step down a week ago."""
+    rng = random.Random(seed)
+    n = int(days * 86_400 / step_s)
+    rows = []
+    for i in range(n):
+        ago = 60.0 + step_s * (n - i)
+        rhythm = 1.0 + 0.03 * math.sin(2 * math.pi * ago / 86_400)
+        rows.append(request(rng, ago, rhythm * (0.86 if ago < 7 * 86_400 else 1.0)))
+    return rows
+
+
+@contextlib.contextmanager
+def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0) -> Iterator[None]:
+    """Post a request now and then while the pictures are taken."""
+    stopped = threading.Event()
+    rng = random.Random(1)
+
+    def run() -> None:
+        while not stopped.wait(every_s):
+            with contextlib.suppress(OSError):
+                app.post(request(rng, 0.0, factor))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, rows: list[dict[str, Any]], arguments: tuple[str, ...] = ("serve",)) -> Iterator[App]:
+    app = App(folder, list(arguments))
+    app.start()
+    try:
+        post(app, rows)
+        yield app
+    finally:
+        app.stop()
