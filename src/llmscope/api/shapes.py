@@ -414,7 +414,9 @@ class HistoryOut(BaseModel):
     points: PointsOut | None
     rollup: RollupOut | None
     spc: SpcOut
-    violations: list[ViolationOut] = Field(description="The furthest out, at most 2,000 of them; newest first.")
+    violations: list[ViolationOut] = Field(
+        description="The furthest out, at most 2,000 of them; newest first."
+    )
     violations_total: int
     status: StatusOut
 
