@@ -1,4 +1,4 @@
-"""Keeps the rollups up to the observations: every half minute, and an old database in small steps at first."""
+"""Keeps the rollups up to the observations: every minute, and an old database in small steps at first."""
 
 import asyncio
 import logging
@@ -8,8 +8,8 @@ from llmscope.store import Store
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 30.0
-LAST_STEPS = 20  # at a clean stop; what is left is rolled after the next start
+EVERY_S = 60.0
+LAST_STEPS = 5  # at a clean stop; what is left is rolled after the next start
 
 
 class Roller:

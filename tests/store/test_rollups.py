@@ -242,7 +242,8 @@ def test_a_database_of_an_earlier_version_is_rolled_by_the_same_code(tmp_path: P
     old.close()
 
 
-def test_row_ids_of_a_span_hold_its_late_rows_too(tmp_path: Path) -> None:
+def test_row_ids_of_a_span_hold_its_late_rows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmscope.store.rollups.NEAR", 1)
     store = open_store(tmp_path / "a.db")
     o = Observation(provider="ollama", model="a", latency_ms=1.0)
     store_rows(store, [(0, s, o) for s in (0, 30, 4_000, 4_030, 8_000, 61, 4_100)])
@@ -251,4 +252,26 @@ def test_row_ids_of_a_span_hold_its_late_rows_too(tmp_path: Path) -> None:
 
     assert store.rollups.arrived(series.id, START_US, START_US + 120_000_000) == [(1, 2), (6, 6)]
     assert store.rollups.arrived(series.id, START_US + 4_020_000_000, FOREVER_US) == [(4, 5), (7, 7)]
+    store.close()
+
+
+def test_a_span_from_before_all_time_holds_slots_of_its_own_series_and_level_alone(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "a.db")
+    o = Observation(provider="ollama", model="a", latency_ms=1.0)
+    store_rows(store, [(which, s, o) for which in (0, 1) for s in (0, 70, 4_000)])
+    roll_all(store)
+    found = {
+        (series.key.model, level.number): [
+            slot.number for slot in store.rollups.read(series.id, level, -(10**17), 10**18)[1]
+        ]
+        for series in store.series.values()
+        for level in LEVELS
+    }
+    minute, hour = START_US // MINUTES.width_us, START_US // HOURS.width_us
+
+    assert found == {
+        (model, number): slots
+        for model in ("a", "b")
+        for number, slots in ((0, [minute, minute + 1, minute + 66]), (1, [hour, hour + 1]))
+    }
     store.close()

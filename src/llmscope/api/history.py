@@ -203,13 +203,12 @@ class Question:
         stretches = rollups.arrived(self.series.id, span.from_us, span.to_us)
         if sum(last - first + 1 for first, last in stretches) > MOST_READ:
             return None
-        blocks = [
-            Block.of(rows)
+        rows = [
+            row
             for first, last in stretches
-            if (rows := self.store.rows_between(self.series.id, first, last, span.from_us, span.to_us))
+            for row in self.store.rows_between(self.series.id, first, last, span.from_us, span.to_us)
         ]
-        rolled_id = max((last for _, last in stretches), default=0)
-        blocks.append(self._fresh_after(rolled_id))
+        blocks = Block.of(rows), self._fresh_after(max((last for _, last in stretches), default=0))
         ids, times_us, measured = (
             np.concatenate([getattr(b, name) for b in blocks]) for name in ("ids", "times_us", "measured")
         )

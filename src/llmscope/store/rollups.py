@@ -6,7 +6,7 @@ it belongs. How far they are taken stands in the same transaction, so nothing is
 
 import concurrent.futures
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,11 @@ from llmscope.store import rows as r
 from llmscope.store.summary import Summary, sketch_of
 from llmscope.store.window import metric_values, scale_of
 
-ROWS_PER_STEP = 5_000  # bench/history.py: what a POST waits for while an old database is rolled
+ROWS_PER_STEP = (
+    10_000  # bounds the writer's transaction; more would rewrite the hours of many series less often
+)
+ROWS_AT_ONCE = 1_000  # numpy keeps the interpreter to itself for 1.5 ms while it takes so many up
+NEAR = 100  # reading so many rows of others takes no longer than another query
 
 
 class Level(NamedTuple):
@@ -90,8 +94,12 @@ class Block:
     measured: npt.NDArray[Any]
 
     @classmethod
-    def of(cls, rows: list[r.Row]) -> "Block":
-        block = np.array(rows, dtype=np.float64)
+    def of(cls, rows: Sequence[r.Row]) -> "Block":
+        parts = [
+            np.array(rows[at : at + ROWS_AT_ONCE], dtype=np.float64)
+            for at in range(0, len(rows), ROWS_AT_ONCE)
+        ]
+        block = np.concatenate(parts) if parts else np.empty((0, len(r.COLUMNS)))
         whole = block[:, :3].astype(np.int64)
         return cls(whole[:, r.SERIES_ID], whole[:, r.ID], whole[:, r.TIME_US], block[:, 3:] * _SCALE)
 
@@ -235,7 +243,7 @@ class Rollups:
         )
         stretches: list[tuple[int, int]] = []
         for first_id, last_id in found:
-            if stretches and first_id <= stretches[-1][1] + 1:
+            if stretches and first_id <= stretches[-1][1] + NEAR:
                 stretches[-1] = (stretches[-1][0], max(last_id, stretches[-1][1]))
             else:
                 stretches.append((first_id, last_id))
@@ -254,10 +262,9 @@ def _key(series_id: int, level: Level, slot: int) -> int:
 
 
 def _range(series_id: int, level: Level, from_us: int, to_us: int) -> tuple[int, int]:
-    return (
-        _key(series_id, level, -(-from_us // level.width_us)),
-        _key(series_id, level, -(-to_us // level.width_us)),
-    )
+    """The ids of the slots that begin in [from_us, to_us); before 1970 there are none."""
+    first, stop = (max(0, -(-time_us // level.width_us)) for time_us in (from_us, to_us))
+    return _key(series_id, level, first), _key(series_id, level, stop)
 
 
 def _slot(row: tuple[Any, ...]) -> Slot:
