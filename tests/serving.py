@@ -17,6 +17,7 @@ from llmscope.api import Parts, create_app
 from llmscope.engine import Engine
 from llmscope.ingest import Ingest
 from llmscope.live import Hub
+from llmscope.rolling import Roller
 from llmscope.store import Store, open_store
 
 OCEAN = {
@@ -53,6 +54,7 @@ class Served:
     store: Store
     ingest: Ingest
     hub: Hub
+    roller: Roller
 
     async def get(self, path: str, status: int = 200, **query: Any) -> Any:
         async with self.http.get(self.url + path, params=query) as answer:
@@ -107,7 +109,7 @@ async def served(path: Path, clock_us: Callable[[], int] = wall_us) -> AsyncIter
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         try:
             async with aiohttp.ClientSession() as http:
-                yield Served(url, http, store, ingest, hub)
+                yield Served(url, http, store, ingest, hub, Roller(store))
         finally:
             hub.close()
             server.should_exit = True

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "monitor": {"observation", "probe", "host", "outbox"},
     "engine": {"observation", "spc"},
     "store": {"observation", "spc"},
+    "rolling": {"store"},
     "notify": {"spc"},
     "documents": {"observation", "spc", "store", "engine"},
     "findings": {"observation", "spc", "store", "engine", "live", "documents"},
@@ -26,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"observation", "spc", "store", "engine", "ingest", "findings", "live", "documents"},
     "app": {
         "observation", "settings", "live", "host", "simulator", "spc", "probe", "outbox", "monitor", "engine",
-        "store", "notify", "documents", "findings", "ingest", "api",
+        "store", "rolling", "notify", "documents", "findings", "ingest", "api",
     },
     "doctor": {"settings", "host", "probe", "store"},
     "analyze": {"spc"},

@@ -28,6 +28,7 @@ from llmscope.monitor import Monitor
 from llmscope.observation import Observation
 from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
+from llmscope.rolling import Roller
 from llmscope.settings import Settings, TargetSetting
 from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import EARLY_FITS, Plan
@@ -171,6 +172,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
     engine = Engine(tuple(settings.watched), plan_of(settings))
     ingest = Ingest(store, engine, hub, _clock_us)
     ingest.restore()
+    roller = Roller(store)
     parts = Parts(
         store=store,
         engine=engine,
@@ -192,6 +194,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
     server = _Server(config, hub)
     tasks = [
         asyncio.create_task(ingest.run()),
+        asyncio.create_task(roller.run()),
         asyncio.create_task(_tell_state(parts)),
     ]
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -207,6 +210,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         await serving
         await _end(tasks)
         ingest.stop()
+        await roller.finish()
         store.close()
         listening.close()
 

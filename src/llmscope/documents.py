@@ -40,6 +40,11 @@ def time_text(time_us: int | None) -> str | None:
     return (EPOCH + dt.timedelta(microseconds=time_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def to_us(moment: dt.datetime) -> int:
+    """A moment with its zone as microseconds since 1970."""
+    return (moment - EPOCH) // dt.timedelta(microseconds=1)
+
+
 def to_display(metric: str) -> float:
     """What a metric's own unit is multiplied by to be shown: milliseconds become seconds."""
     return 1e-3 if METRICS[metric].unit == "ms" else 1.0
@@ -141,9 +146,13 @@ def violation_document(violation: Violation, series: Series) -> Document:
 
 
 def limits_document(
-    metric: str, chart: ControlChart | None, versions: Sequence[BaselineRow], from_us: int | None = None
+    metric: str,
+    chart: ControlChart | None,
+    versions: Sequence[BaselineRow],
+    from_us: int | None = None,
+    to_us: int | None = None,
 ) -> Document:
-    """The control limits of one metric of one series in force now, and the versions since `from_us`."""
+    """The control limits of one metric of one series in force now, and the versions in [`from_us`, `to_us`)."""
     k = to_display(metric)
     baseline = None if chart is None else chart.baseline
     document: Document = {
@@ -164,7 +173,7 @@ def limits_document(
         "calibration": None if chart is None else calibration_document(metric, chart),
         "scale": METRICS[metric].scale,
         "baseline_at": time_text(versions[-1].fitted_us) if versions else None,
-        "limits": [_version_document(v, k) for v in _since(versions, from_us)],
+        "limits": [_version_document(v, k) for v in _in_force(versions, from_us, to_us)],
     }
     if baseline is not None:
         limits = baseline.limits()
@@ -179,10 +188,14 @@ def limits_document(
     return document
 
 
-def _since(versions: Sequence[BaselineRow], from_us: int | None) -> Sequence[BaselineRow]:
+def _in_force(
+    versions: Sequence[BaselineRow], from_us: int | None, to_us: int | None
+) -> Sequence[BaselineRow]:
     """The versions in force at any time since `from_us`: the last one before it, and those after."""
     if from_us is None:
         return versions[-1:]
+    if to_us is not None:
+        versions = [v for v in versions if v.fitted_us < to_us]
     before = sum(1 for v in versions if v.fitted_us <= from_us)
     return versions[max(0, before - 1) :]
 
@@ -307,13 +320,13 @@ def marks_document(
     return rows
 
 
-def buckets_document(metric: str, trace: Trace, from_us: int) -> Document:
+def buckets_document(metric: str, trace: Trace, from_us: int, to_us: int) -> Document:
     """The chart of half minutes: levels in the unit of the chart, and scores that are standard normal in control.
 
     The columns are numpy arrays; nan, which JSON has as null, where a bucket was not scored.
     """
     times_us = np.array(trace.times_us, np.int64)
-    since = times_us >= from_us
+    since = (times_us >= from_us) & (times_us < to_us)
     times_us = times_us[since]
     at = {time_us: i for i, time_us in enumerate(times_us.tolist())}
     return {

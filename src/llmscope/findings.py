@@ -562,11 +562,13 @@ class Findings:
         document = self.incident_document(incident)
         return frame("incident", orjson.dumps(document)), documents.name_document(series)
 
-    def incident_document(self, incident: Incident) -> documents.Document:
-        """An incident with its alarms and the rules broken while it lasted."""
+    def incident_document(
+        self, incident: Incident, stored: Sequence[StoredAlarm] | None = None
+    ) -> documents.Document:
+        """An incident with its alarms, read now unless `stored` are they, and the rules broken while it lasted."""
         series = self.store.series[incident.series_id]
-        alarms = self.alarms_of(incident)
-        if not alarms:
+        alarms = self.alarms_of(incident) or stored
+        if alarms is None:
             alarms = self.store.records.all(StoredAlarm, "incident_id = ? ORDER BY id", (incident.id,))
         rules: set[str] = set()
         for violation in self.recent.get(series.id, {}).values():

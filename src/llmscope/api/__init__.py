@@ -13,6 +13,7 @@ from llmscope import __version__
 from llmscope.api import (
     backtest,
     health,
+    history,
     incidents,
     pages,
     phases,
@@ -28,7 +29,6 @@ from llmscope.api.shapes import (
     STREAM_EVENTS,
     AcceptedOut,
     AcknowledgedOut,
-    HistoryOut,
     OverviewOut,
     Problem,
 )
@@ -67,7 +67,7 @@ def _routes() -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    for module in (spc, series, phases, incidents, violations, backtest, stream, system, health):
+    for module in (spc, history, series, phases, incidents, violations, backtest, stream, system, health):
         app.include_router(module.router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
@@ -99,7 +99,6 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
     extra: tuple[type[BaseModel], ...] = (
         AcceptedOut,
         AcknowledgedOut,
-        HistoryOut,
         OverviewOut,
         Problem,
         *STREAM_EVENTS,

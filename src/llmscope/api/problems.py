@@ -42,6 +42,11 @@ def problem(status: int, detail: str, errors: Sequence[dict[str, Any]] = ()) -> 
     )
 
 
+def not_valid(field: str) -> dict[str, Any]:
+    """The error of a query parameter, whose detail stands in the problem."""
+    return {"row": None, "field": field, "message": "is not valid"}
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem document."""
 
@@ -52,7 +57,7 @@ def install(app: FastAPI) -> None:
         return answer
 
     @app.exception_handler(RequestValidationError)
-    async def not_valid(_request: Request, error: RequestValidationError) -> Response:
+    async def refused(_request: Request, error: RequestValidationError) -> Response:
         errors = [
             {"row": None, "field": ".".join(str(p) for p in e["loc"][1:]), "message": e["msg"]}
             for e in error.errors()

@@ -15,21 +15,30 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from llmscope import documents
+from llmscope.api.chart import (
+    OPTIONS,
+    Span,
+    SpanFindings,
+    chart_document,
+    failures_by_half_minute,
+    marks_of,
+    window_statistics,
+)
 from llmscope.api.parts import Parts, Selection, parts_of
-from llmscope.api.phases import phase_documents
-from llmscope.api.problems import problem
+from llmscope.api.problems import not_valid, problem
 from llmscope.api.shapes import NumbersOut, WindowOut
 from llmscope.engine import Engine
 from llmscope.observation import METRICS
-from llmscope.spc.failures import p_chart
 from llmscope.store import Annotation, Series
+from llmscope.store.sqlite import FAR_FUTURE_US
 from llmscope.store.window import COLUMN
 
 POINTS_PER_HOUR = 1_800  # one every 2 s: 1,800, 10,800, 43,200 for 1, 6, 24 hours, as the original had it
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
-
 Floats = npt.NDArray[np.float32]
 router = APIRouter(tags=["stats"])
+
+
+MetricName = Annotated[str, Query(description=f"One of {', '.join(METRICS)}.")]
 
 
 @dataclass(slots=True)
@@ -126,11 +135,11 @@ def values_of(rows: Rows, metric: str) -> npt.NDArray[np.float64]:
     return np.round(VALUES[metric](rows).astype(np.float64) * documents.to_display(metric), 6)
 
 
-def _whole(column: Floats) -> orjson.Fragment:
+def whole(column: Floats) -> orjson.Fragment:
     """Counts as integers, absent as null."""
     absent = np.isnan(column)
     whole = np.where(absent, -1.0, column).astype(np.int32)
-    text = orjson.dumps(whole, option=_OPTIONS)
+    text = orjson.dumps(whole, option=OPTIONS)
     return orjson.Fragment(text.replace(b"-1", b"null") if absent.any() else text)
 
 
@@ -153,8 +162,8 @@ COLUMNS: dict[str, Callable[[Rows], Any]] = {
     "eval_durations": lambda rows: rows.column("eval_us"),
     "queue_durations": _queue,
     "ttfts": lambda rows: rows.column("ttft_us"),
-    "prompt_eval_counts": lambda rows: _whole(rows.column("prompt_eval_count")),
-    "eval_counts": lambda rows: _whole(rows.column("eval_count")),
+    "prompt_eval_counts": lambda rows: whole(rows.column("prompt_eval_count")),
+    "eval_counts": lambda rows: whole(rows.column("eval_count")),
     "tokens_per_second": _tokens_per_second,
     "cpu_percents": lambda rows: rows.column("cpu_permille"),
     "memory_percents": lambda rows: rows.column("memory_permille"),
@@ -171,24 +180,12 @@ ON_REQUEST: dict[str, Callable[[Rows], Any]] = {
 FIELDS = ("values", "prompt_hashes", *COLUMNS, *ON_REQUEST)
 
 
-def window_statistics(values: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Mean, sample standard deviation and 95th percentile of the good values of a window."""
-    good = values[~np.isnan(values)]
-    n = len(good)
-    return {
-        "n": n,
-        "mean": float(good.mean()) if n else None,
-        "std": float(good.std(ddof=1)) if n > 1 else None,
-        "p95": float(np.percentile(good, 95)) if n else None,
-    }
-
-
 @router.get("/api/stats/spc", response_model=WindowOut)
 async def spc_window(
     request: Request,
     selection: Selection,
     hours: Annotated[int, Query(ge=1, le=24, description="Length of the window: 1, 6 or 24.")] = 1,
-    metric: Annotated[str, Query(description=f"One of {', '.join(METRICS)}.")] = "latency",
+    metric: MetricName = "latency",
     limit: Annotated[int | None, Query(ge=1, description="At most this many points, the newest.")] = None,
     since: Annotated[
         str | None, Query(description="The cursor of an earlier answer: only what came after.")
@@ -206,14 +203,16 @@ async def spc_window(
     one series. At most 1,800 points an hour, the newest.
     """
     if metric not in METRICS:
-        return problem(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}", [_error("metric")])
+        return problem(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}", [not_valid("metric")])
     if since is not None and not (since.isdigit() and len(since) < 19):
-        return problem(422, "since: is not a cursor of this API", [_error("since")])
+        return problem(422, "since: is not a cursor of this API", [not_valid("since")])
     wanted = FIELDS if fields is None else tuple(fields.split(","))
     if fields == "none":
         wanted = ()
     if unknown := [name for name in wanted if name not in FIELDS]:
-        return problem(422, f"fields: '{unknown[0]}' is not one of {', '.join(FIELDS)}", [_error("fields")])
+        return problem(
+            422, f"fields: '{unknown[0]}' is not one of {', '.join(FIELDS)}", [not_valid("fields")]
+        )
     if fields is None:
         wanted = tuple(name for name in FIELDS if name not in ON_REQUEST)
 
@@ -233,11 +232,16 @@ async def spc_window(
         else:
             built[name] = (COLUMNS | ON_REQUEST)[name](rows)
     only = chosen[0] if len(chosen) == 1 else None
-    chart = parts.engine.chart(only.id, metric) if only else None
     if only is not None:
-        versions = parts.store.baselines.get((only.id, metric), [])
-        built["spc"] = documents.limits_document(metric, chart, versions, from_us)
-        built["spc"] |= window_statistics(values) | _charts(parts, only, metric, from_us, now_us)
+        built["spc"] = chart_document(
+            parts, only, metric, Span(from_us, FAR_FUTURE_US), _recent_findings(parts, only, metric, from_us)
+        )
+        window, all_since = only.window, only.window.since_time(from_us)
+        built["spc"] |= window_statistics(values) | {
+            "failures": failures_by_half_minute(
+                parts, only, window.times_us[all_since], window.column("outcome")[all_since] != 0.0
+            )
+        }
     else:
         built["spc"] = None
     built["violations"] = [
@@ -250,7 +254,7 @@ async def spc_window(
     built["status"] = documents.status_document(
         _latest(chosen), _status_chart(parts.engine, chosen, metric), now_us
     )
-    return Response(orjson.dumps(built, option=_OPTIONS), media_type="application/json")
+    return Response(orjson.dumps(built, option=OPTIONS), media_type="application/json")
 
 
 @router.get("/api/stats/numbers", response_model=NumbersOut)
@@ -262,7 +266,7 @@ async def window_numbers(
 ) -> Response:
     """The statistics of one series' window alone: what a page that follows the stream asks again now and then."""
     if metric not in METRICS:
-        return problem(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}", [_error("metric")])
+        return problem(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}", [not_valid("metric")])
     parts = parts_of(request)
     chosen = selection.series(parts.store)
     if len(chosen) != 1:
@@ -274,74 +278,31 @@ async def window_numbers(
     limits = documents.limits_document(metric, chart, ())
     built = window_statistics(values) | {
         **{name: limits[name] for name in ("learned_n", "alarms_in_s", "locks_in_s")},
-        "marks": marks_of(parts, series, metric, now_us),
+        "marks": marks_of(parts, series, metric),
         "status": documents.status_document(series, chart, now_us),
     }
-    return Response(orjson.dumps(built, option=_OPTIONS), media_type="application/json")
+    return Response(orjson.dumps(built, option=OPTIONS), media_type="application/json")
 
 
-def _charts(parts: Parts, series: Series, metric: str, from_us: int, now_us: int) -> dict[str, Any]:
-    """Both charts of a metric with what was found on them since `from_us`."""
-    findings, engine = parts.ingest.findings, parts.engine
-    trace = engine.trace(series.id, metric)
-    window = series.window
+def _recent_findings(parts: Parts, series: Series, metric: str, from_us: int) -> SpanFindings:
+    """Of the last hours, from memory."""
+    findings = parts.ingest.findings
     incidents = sorted(findings.incidents.get(series.id, {}).values(), key=lambda i: -i.opened_us)
-    annotations = parts.store.records.all(
-        Annotation, "series_id = ? AND time_us >= ? ORDER BY time_us", (series.id, from_us)
-    )
-    return {
-        "series_id": series.id,
-        "buckets": documents.buckets_document(metric, trace, from_us),
-        "marks": marks_of(parts, series, metric, now_us),
-        "phases": phase_documents(parts, series, metric),
-        "incidents": [
+    return SpanFindings(
+        [
             findings.incident_document(i)
             for i in incidents
             if not i.superseded and (i.closed_us is None or i.closed_us >= from_us)
         ],
-        "level_marks": [
-            documents.alarm_document(a, engine.plan)
+        [
+            a
             for a in findings.alarms.get(series.id, {}).values()
             if a.metric == metric and a.state == "below_min_change" and not a.superseded
         ],
-        "exclusions": [
-            documents.exclusion_document(e)
-            for e in findings.exclusions.get(series.id, ())
-            if e.withdrawn_us is None
-        ],
-        "annotations": [documents.annotation_document(a) for a in annotations],
-        "cold_ids": [i for i in engine.cold_ids(series.id) if len(window) and i >= int(window.ids[0])],
-        "failures": _failures(parts, series, from_us),
-    }
-
-
-def marks_of(parts: Parts, series: Series, metric: str, now_us: int) -> list[documents.Document]:
-    """The episodes of each rule today beside what chance gives; none when the metric has no chart."""
-    chart = parts.engine.chart(series.id, metric)
-    if chart is None:
-        return []
-    window = series.window
-    day_ago = now_us - 86_400_000_000
-    judged = int(np.count_nonzero((window.times_us >= day_ago) & (window.column("outcome") == 0.0)))
-    violations = [
-        v for v in parts.ingest.recent.get(series.id, {}).values() if v.metric == metric and not v.superseded
-    ]
-    return documents.marks_document(chart, violations, now_us, judged, parts.engine.trace(series.id, metric))
-
-
-def _failures(parts: Parts, series: Series, from_us: int) -> dict[str, Any]:
-    """The p chart of failures since then."""
-    chart = parts.engine.failures(series.id)
-    positions = series.window.since_time(from_us)
-    failed = series.window.column("outcome")[positions] != 0.0
-    found = p_chart(series.window.times_us[positions], failed, 0.0 if chart is None else chart.cusum.rate)
-    return {
-        "times_ms": found.times_us / 1000.0,
-        "seen": found.seen,
-        "failed": found.failed,
-        "centre": None if chart is None else documents.rounded(found.centre),
-        "ucl": np.round(found.ucl, 4),
-    }
+        parts.store.records.all(
+            Annotation, "series_id = ? AND time_us >= ? ORDER BY time_us", (series.id, from_us)
+        ),
+    )
 
 
 def _latest(chosen: Sequence[Series]) -> Series | None:
@@ -351,7 +312,3 @@ def _latest(chosen: Sequence[Series]) -> Series | None:
 def _status_chart(engine: Engine, chosen: Sequence[Series], metric: str) -> Any:
     latest = _latest(chosen)
     return None if latest is None else engine.chart(latest.id, metric)
-
-
-def _error(field: str) -> dict[str, Any]:
-    return {"row": None, "field": field, "message": "is not valid"}

@@ -209,5 +209,9 @@ def p_chart(times_us: npt.NDArray[np.int64], failed: npt.NDArray[np.bool_], rate
     starts = np.flatnonzero(np.diff(slots, prepend=-1)) if len(slots) else np.empty(0, np.int64)
     seen = np.diff(np.append(starts, len(slots)))
     count = np.add.reduceat(failed.astype(np.int64), starts) if len(starts) else np.empty(0, np.int64)
-    ucl = np.minimum(1.0, rate + 3.0 * np.sqrt(rate * (1.0 - rate) / np.maximum(1, seen)))
-    return PChart(slots[starts] * BUCKET_US, seen, count, rate, ucl)
+    return PChart(slots[starts] * BUCKET_US, seen, count, rate, p_limit(rate, seen))
+
+
+def p_limit(rate: float, seen: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Three sigma above the rate, by the number seen."""
+    return np.minimum(1.0, rate + 3.0 * np.sqrt(rate * (1.0 - rate) / np.maximum(1, seen)))

@@ -289,7 +289,26 @@ CREATE TABLE chart_state (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES)
+ROLLUPS = """
+-- what was seen of a series in a minute or an hour: id is ((2 * series_id + level) << 40) + slot, the level 0 for
+-- minutes and 1 for hours, the slot so many of them since 1970; the document is MessagePack, a summary of each metric
+CREATE TABLE rollup (
+    id INTEGER PRIMARY KEY,
+    seen INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    document BLOB NOT NULL
+) STRICT;
+
+-- the row up to which observations are in the rollups
+CREATE TABLE rolled (row_id INTEGER NOT NULL) STRICT;
+INSERT INTO rolled (row_id) VALUES (0);
+
+CREATE INDEX violation_by_series ON violation (series_id, metric, last_signal_us);
+"""
+
+MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, ROLLUPS)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from llmscope.store import rows as r
 from llmscope.store import snapshot
 from llmscope.store.incidents import Records
+from llmscope.store.rollups import Rollups
 from llmscope.store.rows import Row
 from llmscope.store.schema import migrate
 from llmscope.store.violations import Violation, ViolationTable
@@ -118,6 +119,7 @@ class Store:
         self._connection = connection
         self.violations = ViolationTable(self.read)
         self.records = Records(self.read)
+        self.rollups = Rollups(self.read, self.write)
         self.series: dict[int, Series] = {}
         self.series_by_key: dict[SeriesKey, Series] = {}
         self.prompt_hash_by_id: dict[int, str] = {}
@@ -357,6 +359,19 @@ class Store:
     def rows_from(self, row_id: int) -> Iterator[Row]:
         """Every row from `row_id` on, in order of arrival."""
         return self.read().execute(f"{r.SELECT} WHERE id >= ? ORDER BY id", (row_id,))
+
+    def rows_between(
+        self, series_id: int, first_id: int, last_id: int, from_us: int, to_us: int
+    ) -> list[Row]:
+        """The rows of a series among those ids that were observed in [from_us, to_us)."""
+        return (
+            self.read()
+            .execute(
+                f"{r.SELECT} WHERE id BETWEEN ? AND ? AND series_id = ? AND time_us >= ? AND time_us < ? ORDER BY id",
+                (first_id, last_id, series_id, from_us, to_us),
+            )
+            .fetchall()
+        )
 
     def row(self, row_id: int) -> Row | None:
         found: Row | None = self.read().execute(f"{r.SELECT} WHERE id = ?", (row_id,)).fetchone()

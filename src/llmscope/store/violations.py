@@ -120,6 +120,7 @@ class ViolationQuery:
 
 
 _SELECT = "SELECT " + ", ".join(f"v.{c}" for c in COLUMNS) + " FROM violation v"
+_IN_SPAN = "v.series_id = ? AND v.metric = ? AND v.last_signal_us >= ? AND v.first_signal_us < ? AND v.superseded = 0"
 _FROM_BOTH = " JOIN series s ON s.id = v.series_id"
 FOLLOWS = (
     "last_signal_id",
@@ -188,6 +189,18 @@ class ViolationTable:
             (*values, limit),
         )
         return [Violation.from_row(row) for row in found]
+
+    def furthest(
+        self, series_id: int, metric: str, from_us: int, to_us: int, limit: int
+    ) -> tuple[list[Violation], int]:
+        """Those in force with a signal in [from_us, to_us): the furthest out, newest first, and how many there are."""
+        connection, span = self._reader(), (series_id, metric, from_us, to_us)
+        (total,) = connection.execute(f"SELECT count(*) FROM violation v WHERE {_IN_SPAN}", span).fetchone()
+        found = connection.execute(
+            f"{_SELECT} WHERE {_IN_SPAN} ORDER BY abs(v.peak_z) DESC, v.id DESC LIMIT ?", (*span, limit)
+        )
+        furthest = [Violation.from_row(row) for row in found]
+        return sorted(furthest, key=lambda v: (-v.first_signal_us, -v.id)), int(total)
 
     def count(self, query: ViolationQuery) -> int:
         where, values = query.where()
