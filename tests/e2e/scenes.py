@@ -31,7 +31,9 @@ def request(rng: random.Random, ago_s: float, factor: float = 1.0, **changes: An
     return row
 
 
-def failed(ago_s: float, kind: str = "refused", text: str = "connection refused", **changes: Any) -> dict[str, Any]:
+def failed(
+    ago_s: float, kind: str = "refused", text: str = "connection refused", **changes: Any
+) -> dict[str, Any]:
     row = observation(1.0, ago_s, **changes)
     kept = ("provider", "model", "server", "timestamp", "cpu_percent", "memory_percent", "host")
     return {name: row[name] for name in kept} | {"ok": False, "error_kind": kind, "error": text}
@@ -93,7 +95,9 @@ def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0) -> Iterator[N
 
 
 @contextlib.contextmanager
-def serving(folder: Path, rows: list[dict[str, Any]], arguments: tuple[str, ...] = ("serve",)) -> Iterator[App]:
+def serving(
+    folder: Path, rows: list[dict[str, Any]], arguments: tuple[str, ...] = ("serve",)
+) -> Iterator[App]:
     app = App(folder, list(arguments))
     app.start()
     try:

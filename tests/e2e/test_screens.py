@@ -36,6 +36,12 @@ def drawn(page: Page, count: int = 1) -> None:
     wait_for(lambda: page.evaluate("window.__llmscope?.count ?? 0") >= count)
 
 
+def listen(page: Page, said: list[str]) -> None:
+    """Note what the console says."""
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: said.append(str(e)))
+
+
 def looked_at(
     browser: Browser, app: App, tmp_path: Path, name: str, path: str, ready: Act, may_complain: bool = False
 ) -> None:
@@ -52,8 +58,7 @@ def looked_at(
             )
             page = context.new_page()
             said: list[str] = []
-            page.on("console", lambda m, said=said: said.append(m.text) if m.type in ("error", "warning") else None)
-            page.on("pageerror", lambda e, said=said: said.append(str(e)))
+            listen(page, said)
             if app.process is None:
                 app.start()
             page.goto(app.url + path)
@@ -76,45 +81,57 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         yield app
 
 
-BUSY: dict[str, tuple[str, Act]] = {
-    "dashboard": ("/", drawn),
-    "day": ("/?hours=24", lambda page: drawn(page, 7000)),
-    "half-minutes": ("/?hours=6&chart=buckets", drawn),
-    "failures": ("/?hours=6&metric=failures", drawn),
-    "zoomed": ("/?hours=6", lambda page: (drawn(page), zoom(page))),
-    "paused": ("/", lambda page: (drawn(page), page.get_by_role("button", name="Pause").click())),
-    "hover": ("/", lambda page: (drawn(page), read(page))),
-    "table": ("/", lambda page: (drawn(page), page.get_by_role("button", name="Table").click())),
-    "shortcuts": ("/", lambda page: (drawn(page), page.keyboard.press("?"), opened(page))),
-    "window": ("/", lambda page: (drawn(page), page.get_by_role("button", name="Custom").click())),
-    "violation": ("/?rules=R1", lambda page: (drawn(page), worst(page))),
-}
+def then(*acts: Act) -> Act:
+    """One thing after the other, once the chart is drawn."""
+
+    def run(page: Page) -> None:
+        drawn(page)
+        for act in acts:
+            act(page)
+
+    return run
 
 
-def opened(page: Page) -> None:
-    expect(page.locator("dialog[open]")).to_have_count(1)
+def click(name: str) -> Act:
+    return lambda page: page.get_by_role("button", name=name).click()
 
 
-def zoom(page: Page) -> None:
-    chart = page.get_by_role("group", name=re.compile("Control chart of"))
-    chart.focus()
-    for key in "++[[":
-        page.keyboard.press(key)
-    expect(page.get_by_role("button", name="Whole window")).to_be_visible()
+def press(keys: str) -> Act:
+    """Keys on the chart."""
+
+    def run(page: Page) -> None:
+        page.get_by_role("group", name=re.compile("Control chart of")).focus()
+        for key in keys:
+            page.keyboard.press(key)
+
+    return run
 
 
-def read(page: Page) -> None:
-    page.get_by_role("group", name=re.compile("Control chart of")).focus()
-    page.keyboard.press("p")
-    expect(page.locator(".tip")).to_be_visible()
+def sees(selector: str) -> Act:
+    return lambda page: expect(page.locator(selector)).to_be_visible()
 
 
 def worst(page: Page) -> None:
-    """The cold load: the furthest out."""
-    found = page.evaluate("fetch('api/violations?hours=4&metric=latency&rule=R1&chart=points').then(a => a.json())")
-    furthest = max(found["violations"], key=lambda v: v["peak_z"])
+    """Open the cold load: the furthest out."""
+    asked = "fetch('api/violations?hours=4&metric=latency&rule=R1&chart=points').then(a => a.json())"
+    furthest = max(page.evaluate(asked)["violations"], key=lambda v: float(v["peak_z"]))
     page.goto(page.url + f"&violation={furthest['id']}")
     page.wait_for_selector(".finding")
+
+
+BUSY: dict[str, tuple[str, Act]] = {
+    "dashboard": ("/", then()),
+    "day": ("/?hours=24", lambda page: drawn(page, 7000)),
+    "half-minutes": ("/?hours=6&chart=buckets", then()),
+    "failures": ("/?hours=6&metric=failures", then()),
+    "zoomed": ("/?hours=6", then(press("++[["), sees("text=Whole window"))),
+    "paused": ("/", then(click("Pause"))),
+    "hover": ("/", then(press("p"), sees(".tip"))),
+    "table": ("/", then(click("Table"), sees("dialog[open]"))),
+    "shortcuts": ("/", then(press("?"), sees("dialog[open]"))),
+    "window": ("/", then(click("Custom"), sees("dialog[open]"))),
+    "violation": ("/?rules=R1", then(worst)),
+}
 
 
 @pytest.mark.parametrize("name", BUSY)
@@ -145,7 +162,9 @@ def test_state_empty(browser: Browser, tmp_path: Path) -> None:
     with serving(tmp_path / "app", []) as app:
 
         def ready(page: Page) -> None:
-            expect(page.get_by_test_id("empty")).to_contain_text("llmscope up --target http://localhost:11434")
+            expect(page.get_by_test_id("empty")).to_contain_text(
+                "llmscope up --target http://localhost:11434"
+            )
             status(page, "Waiting for data")
 
         looked_at(browser, app, tmp_path, "state-empty", "/", ready)
