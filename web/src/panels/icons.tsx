@@ -1,16 +1,13 @@
 // Small drawings. Each rule has its own shape, so that colour never tells it alone.
 
+import { GLYPHS } from "../glyphs";
+
 export function Glyph(props: { rule: string; side?: string; severity: string }): React.JSX.Element {
   const fill = props.severity === "critical" ? "var(--crit-f)" : "var(--warn-f)";
-  const shapes: Record<string, React.JSX.Element> = {
-    R1: <path d="M6 0.6 11.4 6 6 11.4 0.6 6Z" />,
-    R2: <rect x="1.4" y="1.4" width="9.2" height="9.2" />,
-    R3: <path d="M6 0.6 11.2 6H8.6v5.4H3.4V6H0.8Z" />,
-  };
   const turned = props.side === "down" ? "rotate(180deg)" : undefined;
   return (
     <svg width="12" height="12" viewBox="0 0 12 12" fill={fill} aria-hidden="true" style={{ transform: turned, flex: "none" }}>
-      {shapes[props.rule] ?? <circle cx="6" cy="6" r="5" />}
+      <path d={GLYPHS[props.rule] ?? GLYPHS.R5} />
     </svg>
   );
 }
