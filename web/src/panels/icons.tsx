@@ -7,7 +7,7 @@ export function Glyph(props: { rule: string; side?: string; severity: string }):
   const turned = props.side === "down" ? "rotate(180deg)" : undefined;
   return (
     <svg width="12" height="12" viewBox="0 0 12 12" fill={fill} aria-hidden="true" style={{ transform: turned, flex: "none" }}>
-      <path d={GLYPHS[props.rule] ?? GLYPHS.R5} />
+      <path d={GLYPHS[props.rule] ?? GLYPHS["R5"]} />
     </svg>
   );
 }
