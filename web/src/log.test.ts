@@ -17,6 +17,7 @@ const violation = (id: number, changes: Partial<ViolationOut> = {}): ViolationOu
     rule: id % 4 === 0 ? "R1" : "R2",
     severity: id % 4 === 0 ? "critical" : "warning",
     first_signal: new Date(NOON + id * 1000).toISOString(),
+    last_signal: new Date(NOON + id * 1000).toISOString(),
     open: false,
     count: 1,
     superseded: false,

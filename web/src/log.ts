@@ -2,7 +2,6 @@
 
 import { acknowledgeMany, getViolations, names, sameSeries, type Query, type SeriesName } from "./api/client";
 import type { ViolationOut } from "./api/schema";
-import { RULE_TITLES } from "./rules";
 import { hoursOf, type Range, type View } from "./state";
 
 export const PAGE = 200; // rows a request
@@ -11,7 +10,7 @@ const AT_ONCE = 2; // requests on their way together
 const KEPT = 10_000; // rows held; what is furthest from the view goes first
 const AGAIN = 3; // times that a page is asked for once more because rows came meanwhile
 const MOST_MOVED = 20; // pages in a row that contradict those before
-const IDS_AT_ONCE = 500; // of an acknowledgement
+const IDS_AT_ONCE = 5_000; // of an acknowledgement
 
 /** What the log lists: the part of a view that chooses marks. */
 export interface LogQuery extends Pick<View, "metric" | "chart" | "rules" | "severity" | "standing" | "search"> {
@@ -47,7 +46,7 @@ export function parametersOf(query: LogQuery): Query {
 /** Whether a violation that was just heard of belongs to what the query lists. */
 export function passes(query: LogQuery, violation: ViolationOut, now: number): boolean {
   const { series, range, rules, severity, standing } = query;
-  const at = Date.parse(violation.first_signal);
+  const [began, ended] = [Date.parse(violation.first_signal), Date.parse(violation.last_signal)];
   const [from, to] = "hours" in range ? [now - hoursOf(range) * 3_600_000, Infinity] : [range.from, range.to];
   return (
     !violation.superseded &&
@@ -57,8 +56,8 @@ export function passes(query: LogQuery, violation: ViolationOut, now: number): b
     (rules.length === 0 || rules.includes(violation.rule)) &&
     (severity === "all" || violation.severity === severity) &&
     (standing === "all" || standing === standingOf(violation, standing)) &&
-    at >= from &&
-    at < to &&
+    ended >= from &&
+    began <= to &&
     matches(violation, query.search)
   );
 }
@@ -69,8 +68,8 @@ function standingOf(violation: ViolationOut, asked: View["standing"]): View["sta
 }
 
 function matches(violation: ViolationOut, search: string): boolean {
-  const { model, provider, server, rule, acknowledged_by, note } = violation;
-  const text = [model, provider, server, rule, RULE_TITLES[rule], acknowledged_by, note].join("\n").toLowerCase();
+  const { model, provider, server, rule, side, cause, acknowledged_by, note } = violation;
+  const text = [model, provider, server, rule, side, cause?.part, acknowledged_by, note].join("\n").toLowerCase();
   return text.includes(search.toLowerCase());
 }
 
