@@ -294,9 +294,9 @@ const Row = memo(function Row(props: RowProps): React.JSX.Element {
           <Glyph rule={violation.rule} side={violation.side} severity={violation.severity} />
           {violation.rule} <span className="rule-name">{RULE_TITLES[violation.rule]}</span>
           {violation.provisional && (
-            <span className="tag" title="Judged by provisional limits">
-              provisional
-            </span>
+            <abbr className="tag" title="Judged by provisional limits">
+              prov.
+            </abbr>
           )}
         </div>
       </div>

@@ -308,9 +308,11 @@ function Spark(props: SparkProps): React.JSX.Element {
     const context = element?.getContext("2d");
     if (!element || !context || !isVisible || size.width === 0) return;
     const ratio = devicePixelRatio || 1;
-    element.width = Math.round(size.width * ratio);
-    element.height = Math.round(size.height * ratio);
-    context.scale(ratio, ratio);
+    const [width, height] = [Math.round(size.width * ratio), Math.round(size.height * ratio)];
+    if (element.width !== width) element.width = width;
+    if (element.height !== height) element.height = height;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, size.width, size.height);
     drawSpark(context, size.width, size.height, target, stepMs, palette);
   }, [target, stepMs, palette, isVisible, size]);
   return <canvas ref={canvas} aria-hidden="true" />;
