@@ -1,10 +1,11 @@
 // The page: what is watched at the left, its chart and marks at the right, or all targets at a glance.
 
-import { lazy, memo, Suspense, useCallback, useEffect, useMemo, useReducer, useRef, useState } from "react";
+import { lazy, memo, Suspense, useCallback, useEffect, useMemo, useReducer, useRef, useState, useSyncExternalStore } from "react";
 import type { SeriesName } from "./api/client";
 import type { Live } from "./api/live";
-import type { IncidentOut } from "./api/schema";
-import { useFollow, useSeries, type Hears } from "./follow";
+import type { IncidentOut, ViolationOut } from "./api/schema";
+import { judgedMetric, useFollow, useSeries, type Hears } from "./follow";
+import { LogRows, logQuery } from "./log";
 import { ChartCard } from "./panels/ChartCard";
 import { Incidents } from "./panels/Incidents";
 import { Log } from "./panels/Log";
@@ -15,6 +16,7 @@ import { emptyState, reduce, searchOf, viewOf, type Range, type State, type View
 import { useTheme } from "./theme";
 
 const Drilldown = lazy(async () => ({ default: (await import("./panels/Drilldown")).Drilldown }));
+const Overview = lazy(async () => ({ default: (await import("./panels/Overview")).Overview }));
 const Help = lazy(async () => ({ default: (await import("./panels/Help")).Help }));
 const Table = lazy(async () => ({ default: (await import("./panels/Table")).Table }));
 
@@ -32,10 +34,16 @@ export function App(): React.JSX.Element {
   const now = useRef(state);
   now.current = state;
   const { view } = state;
-  const hears = useMemo<Hears>(() => ({ violation: () => {}, reset: () => {} }), []);
+  const [marks] = useState(() => new LogRows());
+  const hears = useMemo<Hears>(
+    () => ({ violation: (violation) => marks.apply(violation), changed: () => void marks.refresh() }),
+    [marks],
+  );
+  const listed = useMemo(() => ({ ...view, metric: judgedMetric(view.metric) }), [view]);
+  useEffect(() => void marks.ask(view.screen === "series" ? logQuery(listed) : null), [marks, listed, view.screen]);
 
   useSeries(state, dispatch);
-  useFollow(view, points, live, dispatch, setSpoken, hears);
+  const follower = useFollow(view, points, live, dispatch, setSpoken, hears);
   useAddress(view, dispatch);
   useTitle(state);
 
@@ -52,7 +60,44 @@ export function App(): React.JSX.Element {
 
   const stale = useStale(state);
   const lastValue = points.values.at(-1);
-  const at = state.violations.findIndex((violation) => violation.id === view.open);
+  const again = useCallback(() => void follower.current?.again(), [follower]);
+  const visit = useCallback(
+    (series: SeriesName) => {
+      choose(series);
+      change({ screen: "series" });
+    },
+    [choose, change],
+  );
+  const setMetric = useCallback((metric: string) => change({ metric }), [change]);
+  const help = useCallback(() => setDialog("help"), []);
+  const dialogs = (
+    <Suspense>
+      {view.open !== null && (
+        <Violation marks={marks} id={view.open} onOpen={open} onSeriesChanged={again}
+          onChanged={(violation) => {
+            marks.apply(violation);
+            dispatch({ type: "violation", violation });
+          }}
+        />
+      )}
+      {dialog === "help" && <Help onClose={() => setDialog(null)} />}
+      {dialog === "table" && <Table state={state} points={points} onClose={() => setDialog(null)} />}
+    </Suspense>
+  );
+  if (view.screen === "overview") {
+    return (
+      <>
+        <a className="skip" href="#overview">
+          Skip to the targets
+        </a>
+        <Banner state={state} />
+        <Suspense>
+          <Overview theme={shown} metric={judgedMetric(view.metric)} onMetric={setMetric} onOpen={visit} onHelp={help} />
+        </Suspense>
+        {dialogs}
+      </>
+    );
+  }
   return (
     <>
       <a className="skip" href="#log">
@@ -87,7 +132,7 @@ export function App(): React.JSX.Element {
             onOpen={open}
             onTable={() => setDialog("table")}
           />
-          <Log state={state} onView={change} onOpen={open} />
+          <Log log={marks} view={listed} spc={state.spc} onView={change} onOpen={open} />
           <div className="below">
             <WindowPanel state={state} />
             <SystemPanel state={state} />
@@ -95,23 +140,29 @@ export function App(): React.JSX.Element {
           </div>
         </main>
       </div>
-      <Suspense>
-        {view.open !== null && (
-          <Drilldown
-            id={view.open}
-            newer={at > 0 ? (state.violations[at - 1]?.id ?? null) : null}
-            older={at >= 0 ? (state.violations[at + 1]?.id ?? null) : null}
-            onOpen={open}
-            onChanged={(violation) => dispatch({ type: "violation", violation })}
-          />
-        )}
-        {dialog === "help" && <Help onClose={() => setDialog(null)} />}
-        {dialog === "table" && <Table state={state} points={points} onClose={() => setDialog(null)} />}
-      </Suspense>
+      {dialogs}
       <div className="sr" aria-live="polite">
         {spoken}
       </div>
     </>
+  );
+}
+
+/** The drill-down with the marks before and after in the log. */
+function Violation(props: {
+  marks: LogRows;
+  id: number;
+  onOpen: (id: number | null) => void;
+  onChanged: (violation: ViolationOut) => void;
+  onSeriesChanged: () => void;
+}): React.JSX.Element {
+  const { marks, id } = props;
+  useSyncExternalStore(
+    useCallback((listener: () => void) => marks.subscribe(listener), [marks]),
+    () => marks.version,
+  );
+  return (
+    <Drilldown id={id} newer={marks.neighbour(id, -1)} older={marks.neighbour(id, 1)} onOpen={props.onOpen} onChanged={props.onChanged} />
   );
 }
 

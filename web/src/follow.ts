@@ -66,7 +66,7 @@ function choose(view: View, series: readonly SeriesOut[], dispatch: Dispatch): v
 /** What hears of violations beside the state: the log. */
 export interface Hears {
   violation(violation: ViolationOut): void;
-  reset(): void;
+  changed(): void; // more than can be told: to be asked for again
 }
 
 /** Loads what the view shows and follows it. */
@@ -114,6 +114,7 @@ export class Follower {
   private readonly timers: ReturnType<typeof setInterval>[] = [];
   private untold: LiveObservationOut[] = [];
   private telling: ReturnType<typeof setTimeout> | undefined;
+  private wasAway = false;
   private toldAt = 0;
   private spokeAt = 0;
 
@@ -157,9 +158,15 @@ export class Follower {
     if (!this.stopped) this.listen();
   }
 
-  /** Load again what is shown: after a decision that judges anew, and for a part of a long range. */
+  /** Load everything again: after a decision that judges anew. */
+  async again(): Promise<void> {
+    this.hears.changed();
+    await this.load();
+  }
+
+  /** Load another part of a long range. */
   async reload(): Promise<void> {
-    if (isLive(this.range) || this.zoom() !== this.loaded) await this.load();
+    if (this.zoom() !== this.loaded) await this.load();
   }
 
   private async load(): Promise<boolean> {
@@ -221,16 +228,25 @@ export class Follower {
         this.announce(violation);
       },
       incident: (incident) => dispatch({ type: "incident", incident }),
-      limits: (limits) => dispatch({ type: "limits", limits }),
+      limits: (limits) => {
+        dispatch({ type: "limits", limits });
+        this.hears.changed(); // marks of a judgement that was made again are gone
+      },
       system: (system) => dispatch({ type: "system", system }),
       status: (event) => dispatch({ type: "status", status: event.status }),
       about: (about) => dispatch({ type: "about", about }),
       reset: () => {
-        void this.load();
-        this.hears.reset();
+        void this.again();
       },
-      connected: () => dispatch({ type: "connection", connection: { kind: "live" } }),
-      disconnected: (at) => dispatch({ type: "connection", connection: { kind: "retrying", at } }),
+      connected: () => {
+        dispatch({ type: "connection", connection: { kind: "live" } });
+        if (this.wasAway) this.hears.changed();
+        this.wasAway = false;
+      },
+      disconnected: (at) => {
+        this.wasAway = true;
+        dispatch({ type: "connection", connection: { kind: "retrying", at } });
+      },
       poll: () => void this.poll(),
     });
     this.held.current = this.live;
