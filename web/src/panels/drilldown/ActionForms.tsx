@@ -157,7 +157,7 @@ export function PhaseForm(props: FormProps): React.JSX.Element {
         since is kept as superseded.
       </p>
       <Field
-        className="grow"
+        className="grow wide"
         label="Cause: the text of the flag on the chart"
         required
         maxLength={LONGEST_TEXT}

@@ -233,7 +233,7 @@ function Worst(props: {
           <Glyph rule={violation.rule} side={violation.side} severity={violation.severity} />
         </g>
       </g>
-      <text x={middle - 13} y={props.y(value) + 4} textAnchor="end" fontSize="11" fontWeight="640" fill={tone}>
+      <text x={middle - 13} y={props.y(value) + (isHalfMinute ? -6 : 4)} textAnchor="end" fontSize="11" fontWeight="640" fill={tone}>
         {violation.rule}
       </text>
     </>

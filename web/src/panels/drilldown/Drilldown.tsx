@@ -153,7 +153,11 @@ function Details(props: DetailsProps): React.JSX.Element {
       <Actions violation={violation} time={worst?.timestamp} onChanged={props.onChanged} onSeriesChanged={props.onSeriesChanged} />
       <div className="column">
         <h3>
-          Context <span>{countText(context, props.asked)}</span>
+          Context{" "}
+          <span>
+            {countText(context, props.asked)}
+            {violation.chart === "buckets" && "; limits of half minutes"}
+          </span>
           <Choice
             label="Samples before and after"
             value={props.asked}
