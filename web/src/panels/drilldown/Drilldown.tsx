@@ -1,6 +1,6 @@
 // One violation in full: what happened, around it, where the time went, and what people do about it.
 
-import { useEffect, useState } from "react";
+import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { getContext } from "../../api/client";
 import type { ContextOut, ViolationOut } from "../../api/schema";
 import { decimalsFor, formatNumber, formatSigma, formatTime, formatUtc } from "../../format";
@@ -55,10 +55,16 @@ export function Drilldown(props: Props): React.JSX.Element {
     else return;
     event.preventDefault();
   };
-  const changed = (violation: ViolationOut): void => {
+  const latest = useRef(props);
+  latest.current = props;
+  const changed = useCallback((violation: ViolationOut): void => {
     setContext((held) => held && { ...held, violation });
-    props.onChanged(violation);
-  };
+    latest.current.onChanged(violation);
+  }, []);
+  const seriesChanged = useCallback((): void => {
+    setAgain((times) => times + 1);
+    latest.current.onSeriesChanged?.();
+  }, []);
   const held = context?.violation.id === id ? context : null;
   const violation = held?.violation;
   const critical = violation?.severity === "critical";
@@ -114,10 +120,7 @@ export function Drilldown(props: Props): React.JSX.Element {
             asked={points}
             onAsk={setPoints}
             onChanged={changed}
-            onSeriesChanged={() => {
-              setAgain(again + 1);
-              props.onSeriesChanged?.();
-            }}
+            onSeriesChanged={seriesChanged}
           />
         </div>
       )}
@@ -139,7 +142,8 @@ interface DetailsProps {
   onSeriesChanged: () => void;
 }
 
-function Details(props: DetailsProps): React.JSX.Element {
+/** Drawn again only when something of the violation changes, not with each live point behind it. */
+const Details = memo(function Details(props: DetailsProps): React.JSX.Element {
   const { context } = props;
   const { violation, points, index } = context;
   const [selectedId, setSelectedId] = useState<number | null>(null);
@@ -188,7 +192,7 @@ function Details(props: DetailsProps): React.JSX.Element {
       <Around context={context} selected={selected} />
     </>
   );
-}
+});
 
 function Finding(props: { context: ContextOut }): React.JSX.Element {
   const { violation } = props.context;
