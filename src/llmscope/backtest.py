@@ -164,7 +164,8 @@ class _Judge:
 
 
 def _result(connection: sqlite3.Connection, question: Question, judge: _Judge) -> dict[str, Any]:
-    """Alarms and marks that there would have been, beside what people acknowledged then."""
+    """The limits in force at the end, with the alarms and marks that there would have been, beside what people
+    acknowledged then."""
     alarms = list({(e.alarm.detector, e.alarm.opened_id): e.alarm for e in judge.told.alarms}.values())
     opened = [a for a in alarms if a.state != "below_min_change"]
     episodes: dict[tuple[str, str, str, int], Episode] = {}
@@ -191,6 +192,7 @@ def _result(connection: sqlite3.Connection, question: Question, judge: _Judge) -
         "to": documents.time_text(judge.last_us),
         "days": round(days, 4),
         "state": judge.chart.state,
+        "limits": documents.limits_document(question.metric, judge.chart, ()),
         "alarms": [_alarm_document(a, question.metric) for a in opened[:MOST_LISTED]],
         "alarms_total": len(opened),
         "alarms_per_day": len(opened) / days,

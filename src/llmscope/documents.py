@@ -284,7 +284,7 @@ def marks_document(
     """Per chart and rule: episodes of the last 24 hours beside what chance alone gives.
 
     On the bucket chart chance follows theory; on the point chart it is what the points that were learnt from
-    showed, for there skew and dependence rule.
+    showed, for there skew and dependence rule. Half minutes count as far back as their trace reaches, marks likewise.
     """
     day_us = 86_400_000_000
     recent = [v for v in violations if v.first_signal_us >= now_us - day_us]
@@ -300,7 +300,12 @@ def marks_document(
         if marks is None:
             continue
         for rule in marks.rules:
-            count = sum(1 for v in recent if v.chart == name and v.rule == rule.name)
+            counted = [v for v in recent if v.chart == name and v.rule == rule.name]
+            if name == "buckets":  # after a restart the half minutes before it are not known
+                counted = [
+                    v for v in counted if len(trace.times_us) and v.first_signal_us >= trace.times_us[0]
+                ]
+            count = len(counted)
             expected: float | None
             if name == "buckets":
                 expected = buckets / ARL[rule.name]

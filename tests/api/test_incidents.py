@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.serving import Served, served, wall_us
 
 from llmscope.api.shapes import (
@@ -269,6 +270,30 @@ async def test_a_backtest_says_what_would_have_alarmed_and_ingest_goes_on(tmp_pa
     assert alarm["size_low"] < 25.0 < alarm["size_high"]
     assert failing["state"] == "failed"
     assert "--rules must be rules such as" in failing["error"]
+
+
+async def test_a_backtest_from_a_moment_foretells_the_limits_of_a_phase_begun_there(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as api:
+        await post(api, story())
+        asked = {"series_id": 1, "metric": "ms_per_token", "since": moment(SHIFT_AT)}
+        async with api.http.post(f"{api.url}/api/backtest", json=asked) as answer:
+            job = await answer.json()
+        deadline = time.monotonic() + 60
+        while job["state"] == "running":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+            job = await api.get(f"/api/backtest/{job['id']}")
+        body = {"at": asked["since"], "metric": "ms_per_token", "cause": "num_ctx 4096 to 2048"}
+        async with api.http.post(f"{api.url}/api/series/1/phases", json=body) as answer:
+            assert answer.status == 201, await answer.text()
+        spc = (await api.get("/api/stats/spc", hours=2, metric="ms_per_token"))["spc"]
+
+    foretold = job["result"]["limits"]
+    assert foretold["centre"] == pytest.approx(62.5, rel=0.02)  # 50 ms a token, a quarter slower
+    assert {name: foretold[name] for name in ("centre", "ucl", "lcl", "zones")} == {
+        name: spc[name] for name in ("centre", "ucl", "lcl", "zones")
+    }
+    assert foretold["budget_per_day"] == spc["budget_per_day"]  # what was not asked is as the server judges
 
 
 async def test_a_backtest_can_be_stopped(tmp_path: Path) -> None:

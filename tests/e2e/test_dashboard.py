@@ -88,10 +88,12 @@ def test_a_violation_is_acknowledged_and_the_log_shows_who(app: App, visit: Visi
     opened(app, visit)
     page = visit.page
     page.locator(".row-link").first.click()
-    page.get_by_placeholder("Your name").fill("ann")
-    page.get_by_placeholder("What it was (optional)").fill("backup job")
-    page.locator("dialog").get_by_role("button", name="Acknowledge").click()
-    expect(page.locator("dialog")).to_contain_text("ann")
+    dialog = page.locator("dialog")
+    dialog.get_by_role("button", name="Acknowledge").click()
+    dialog.get_by_label("Your name").fill("ann")
+    dialog.get_by_label("What it was (optional)").fill("backup job")
+    dialog.locator("form").get_by_role("button", name="Acknowledge").click()
+    expect(dialog).to_contain_text("Acknowledged by ann")
     expect(page.locator("dialog")).to_contain_text("backup job")
     page.keyboard.press("Escape")
 

@@ -12,6 +12,7 @@ from tests.strategies import latencies, scores
 from llmscope.spc.baseline import Baseline, fit
 from llmscope.spc.chart import ControlChart, Plan
 from llmscope.spc.episodes import Episode
+from llmscope.spc.reference import interval_of, learn
 
 STEP_US = 2_000_000
 KNOWN = Baseline(0.0, 1.0, "linear", 150, STEP_US, "locked")
@@ -186,3 +187,13 @@ def test_a_change_that_makes_observations_rare_is_not_a_gap() -> None:
     opened = [event.alarm for event in told if event.kind == "opened"]
     assert [(a.detector, a.direction) for a in opened if a.detector == "SHIFT"] == [("SHIFT", "up")]
     assert opened[0].opened_us - int(times[-1]) < 120_000_000
+
+
+def test_a_stretch_that_came_out_of_order_can_be_learnt_from() -> None:
+    rng = np.random.default_rng(3)
+    times_us = 2_000_000 * np.arange(2_000, dtype=np.int64)
+    late = np.concatenate([times_us[1_000:], times_us[:1_000]])  # an hour that was delivered after the next
+    values = np.log(50.0) + 0.1 * rng.standard_normal(2_000)
+
+    assert interval_of(late) == interval_of(times_us) == (2_000_000, False)
+    assert learn(values, late) is not None

@@ -9,7 +9,8 @@ import { LogRows, logQuery } from "./log";
 import { ChartCard } from "./panels/ChartCard";
 import { Incidents } from "./panels/Incidents";
 import { Log } from "./panels/Log";
-import { BaselinePanel, Sidebar, SystemPanel, WindowPanel, useStale } from "./panels/Sidebar";
+import { BaselinePanel } from "./panels/baseline/BaselinePanel";
+import { Sidebar, SystemPanel, WindowPanel, useStale } from "./panels/Sidebar";
 import { pill, StatsBar } from "./panels/StatsBar";
 import { Points } from "./points";
 import { emptyState, reduce, searchOf, viewOf, type Range, type State, type View } from "./state";
@@ -18,6 +19,8 @@ import { useTheme } from "./theme";
 const Drilldown = lazy(async () => ({ default: (await import("./panels/Drilldown")).Drilldown }));
 const Overview = lazy(async () => ({ default: (await import("./panels/Overview")).Overview }));
 const Help = lazy(async () => ({ default: (await import("./panels/Help")).Help }));
+const BaselineDialog = lazy(async () => ({ default: (await import("./panels/baseline/BaselineDialog")).BaselineDialog }));
+const LearnDialog = lazy(async () => ({ default: (await import("./panels/baseline/LearnDialog")).LearnDialog }));
 const Table = lazy(async () => ({ default: (await import("./panels/Table")).Table }));
 
 const WINDOWS: Readonly<Record<string, number>> = { 1: 1, 6: 6, 2: 24, 7: 168, 3: 720 };
@@ -28,7 +31,7 @@ export function App(): React.JSX.Element {
   const { chosen: theme, shown, next: nextTheme } = useTheme();
   const [fit, setFit] = useState<"limits" | "all">("limits");
   const [log, setLog] = useState(false);
-  const [dialog, setDialog] = useState<"help" | "table" | null>(null);
+  const [dialog, setDialog] = useState<"help" | "table" | "baseline" | "learn" | null>(null);
   const [spoken, setSpoken] = useState("");
   const live = useRef<Live | null>(null);
   const now = useRef(state);
@@ -70,6 +73,10 @@ export function App(): React.JSX.Element {
   );
   const setMetric = useCallback((metric: string) => change({ metric }), [change]);
   const help = useCallback(() => setDialog("help"), []);
+  const close = useCallback(() => setDialog(null), []);
+  const baseline = (
+    <BaselinePanel spc={state.spc} about={state.about} onLearn={() => setDialog("learn")} onPhases={() => setDialog("baseline")} />
+  );
   const dialogs = (
     <Suspense>
       {view.open !== null && (
@@ -80,8 +87,14 @@ export function App(): React.JSX.Element {
           }}
         />
       )}
-      {dialog === "help" && <Help onClose={() => setDialog(null)} />}
-      {dialog === "table" && <Table state={state} points={points} onClose={() => setDialog(null)} />}
+      {dialog === "help" && <Help onClose={close} />}
+      {dialog === "baseline" && state.spc && (
+        <BaselineDialog spc={state.spc} metric={listed.metric} onClose={close} onSeriesChanged={again} />
+      )}
+      {dialog === "learn" && state.spc && view.series && (
+        <LearnDialog series={view.series} spc={state.spc} metric={listed.metric} onClose={close} onDone={again} />
+      )}
+      {dialog === "table" && <Table state={state} points={points} onClose={close} />}
     </Suspense>
   );
   if (view.screen === "overview") {
@@ -114,7 +127,9 @@ export function App(): React.JSX.Element {
           onOverview={() => change({ screen: "overview", open: null })}
           onHelp={() => setDialog("help")}
           onRetry={() => live.current?.retry()}
-        />
+        >
+          {baseline}
+        </Sidebar>
         <main className="main">
           <StatsBar state={state} value={lastValue === undefined || Number.isNaN(lastValue) ? null : lastValue} />
           <Incidents state={state} onChanged={changed} />
@@ -136,7 +151,7 @@ export function App(): React.JSX.Element {
           <div className="below">
             <WindowPanel state={state} />
             <SystemPanel state={state} />
-            <BaselinePanel state={state} />
+            {baseline}
           </div>
         </main>
       </div>
@@ -162,7 +177,7 @@ function Violation(props: {
     () => marks.version,
   );
   return (
-    <Drilldown id={id} newer={marks.neighbour(id, -1)} older={marks.neighbour(id, 1)} onOpen={props.onOpen} onChanged={props.onChanged} />
+    <Drilldown id={id} newer={marks.neighbour(id, -1)} older={marks.neighbour(id, 1)} onOpen={props.onOpen} onChanged={props.onChanged} onSeriesChanged={props.onSeriesChanged} />
   );
 }
 

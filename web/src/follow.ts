@@ -60,6 +60,8 @@ function choose(view: View, series: readonly SeriesOut[], dispatch: Dispatch): v
   const realAppeared = chosen?.source === "simulator" && best.source !== "simulator" && best.status.state !== "stale";
   if (!isGone && !realAppeared) return;
   const { provider, model, server, source } = best;
+  const several = series.some((one) => one.id !== best.id);
+  if (chosen === null && several && view.open === null) dispatch({ type: "view", view: { screen: "overview" } });
   dispatch({ type: "choose", series: { provider, model, server, source } });
 }
 

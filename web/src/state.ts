@@ -131,6 +131,7 @@ export function reduce(state: State, action: Action): State {
       if (state.view.series && sameSeries(state.view.series, action.series)) {
         return action.open === undefined ? state : { ...state, view: { ...state.view, open: action.open } };
       }
+      if (state.view.series === null) return { ...state, view: { ...state.view, series: action.series } }; // as the address asked
       return { ...forget(state), view: { ...state.view, series: action.series, zoom: null, open: action.open ?? null } };
     case "view": {
       const view = { ...state.view, ...action.view };

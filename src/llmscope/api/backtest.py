@@ -20,6 +20,7 @@ from starlette.responses import Response
 from llmscope.api.parts import parts_of
 from llmscope.api.shapes import BacktestListOut, BacktestOut
 from llmscope.observation import METRICS
+from llmscope.spc.chart import Plan
 
 router = APIRouter(tags=["backtest"])
 
@@ -29,17 +30,29 @@ LINE_BYTES = 16 * 1024 * 1024
 
 
 class NewBacktest(BaseModel):
-    """Another configuration to judge a series by."""
+    """Another configuration to judge a series by. What it leaves out is as this server judges."""
 
     series_id: int
     metric: str = "latency"
-    rules: Annotated[str, Field(max_length=100)] = "original"
-    budget: Annotated[str, Field(max_length=20)] = "1/week"
-    min_change: Annotated[str, Field(max_length=20)] = "10%"
-    learn: Annotated[str, Field(max_length=20)] = "24h"
+    rules: Annotated[str | None, Field(max_length=100)] = None
+    budget: Annotated[str | None, Field(max_length=40)] = None
+    min_change: Annotated[str | None, Field(max_length=40)] = None
+    learn: Annotated[str | None, Field(max_length=40)] = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     phases_at: Annotated[list[AwareDatetime], Field(max_length=50)] = []
+
+    def filled(self, plan: Plan) -> "NewBacktest":
+        """The same, what it left out taken from that plan."""
+        per_day = plan.budget.alarms_per_day
+        return self.model_copy(
+            update={
+                "rules": self.rules or plan.point_rules,
+                "budget": self.budget or ("none" if per_day is None else f"{per_day:.20f}/day"),
+                "min_change": self.min_change or f"{plan.min_change:.20f}",
+                "learn": self.learn or str(plan.learn_n or f"{plan.learn_us / 1e6:.6f}s"),
+            }
+        )
 
 
 @dataclass(slots=True)
@@ -90,9 +103,16 @@ class Jobs:
 def _command(new: NewBacktest, database: str) -> list[str]:
     command = [
         sys.executable, "-m", "llmscope", "backtest", "--format", "lines", "--db", database,
-        "--series", str(new.series_id), "--metric", new.metric, "--rules", new.rules, "--budget", new.budget,
-        "--min-change", new.min_change, "--learn", new.learn,
+        "--series", str(new.series_id), "--metric", new.metric,
     ]  # fmt: skip
+    for flag, text in (
+        ("--rules", new.rules),
+        ("--budget", new.budget),
+        ("--min-change", new.min_change),
+        ("--learn", new.learn),
+    ):
+        if text is not None:
+            command += [flag, text]
     for flag, moment in (("--since", new.since), ("--until", new.until)):
         if moment is not None:
             command += [flag, moment.isoformat()]
@@ -150,7 +170,7 @@ async def start_backtest(request: Request, new: NewBacktest) -> Response:
     if jobs.running() >= MOST_RUNNING:
         raise HTTPException(429, f"{MOST_RUNNING} backtests are running; wait for one, or DELETE it")
     await parts.ingest.settle()
-    job = jobs.start(new, str(parts.store.path.resolve()))
+    job = jobs.start(new.filled(parts.engine.plan), str(parts.store.path.resolve()))
     return _answer(job.document(), 202)
 
 

@@ -178,7 +178,7 @@ def interval_of(times_us: Integers) -> tuple[int, bool]:
         irregular = float(np.std(spacing[joined])) > 0.25 * middle
         return (int(spacing.mean()), True) if irregular and middle < 30_000_000 else (middle, False)
     slots = times_us // 30_000_000
-    counts = np.bincount((slots - slots[0]).astype(np.int64))[1:-1]
+    counts = np.bincount((slots - slots.min()).astype(np.int64))[1:-1]  # late points may stand anywhere
     counts = counts[counts > 0]
     if len(counts) >= 20:
         dispersion = float(counts.var()) / float(counts.mean())

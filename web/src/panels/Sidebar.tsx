@@ -5,7 +5,7 @@ import { sameSeries, type SeriesName } from "../api/client";
 import type { SeriesOut } from "../api/schema";
 import { decimalsFor, formatClock, formatCount, formatDuration, formatNumber, formatPercent } from "../format";
 import { judgedMetric } from "../follow";
-import { budgetText, metricText } from "../rules";
+import { metricText } from "../rules";
 import type { Connection, Range, State } from "../state";
 import { Ranges } from "./Ranges";
 import { reading } from "./reading";
@@ -55,6 +55,7 @@ interface Props {
   onOverview: () => void;
   onHelp: () => void;
   onRetry: () => void;
+  children: React.ReactNode; // more panels
 }
 
 export function Sidebar(props: Props): React.JSX.Element {
@@ -87,7 +88,7 @@ export function Sidebar(props: Props): React.JSX.Element {
       <Ranges range={view.range} first={first} onRange={props.onRange} />
       <WindowPanel state={state} />
       <SystemPanel state={state} />
-      <BaselinePanel state={state} />
+      {props.children}
       <div className="foot">
         <span>{state.about?.interval_s ? `A probe every ${state.about.interval_s} s` : `LLMscope ${state.about?.version ?? ""}`}</span>
         <button type="button" className="linkish" onClick={props.onHelp}>
@@ -280,33 +281,3 @@ function SystemMeters(props: { state: State }): React.JSX.Element {
 
 /** The load of the host, now and in the last minutes. */
 export const SystemPanel = reading(SystemMeters, ({ system }) => [system]);
-
-export function BaselinePanel(props: { state: State }): React.JSX.Element {
-  const title = useId();
-  const { spc } = props.state;
-  const words = { none: "none", learning: "learning", provisional: "provisional", locked: "locked" };
-  const seen = spc?.calibration ?? null;
-  return (
-    <section className="panel" aria-labelledby={title}>
-      <h2 id={title}>
-        Baseline <span>{spc ? words[spc.state] : ""}</span>
-      </h2>
-      <dl className="kv">
-        <dt>Learned from</dt>
-        <dd>{spc ? `${formatCount(spc.learned_n)} samples` : "—"}</dd>
-        <dt>Locks</dt>
-        <dd>{spc ? (spc.locks_in_s === null ? "locked" : `in ${formatDuration(spc.locks_in_s)}`) : "—"}</dd>
-        <dt>Limits since</dt>
-        <dd>{formatClock(spc?.baseline_at)}</dd>
-        <dt>Scale</dt>
-        <dd>{spc ? (spc.scale === "log" ? "logarithmic" : "linear") : "—"}</dd>
-        <dt title="False alarms that chance brings, by the budget">False alarms</dt>
-        <dd>{spc ? budgetText(spc.budget_per_day) : "—"}</dd>
-        <dt title="The smallest lasting change of the level that is found within five minutes on average">Seen in 5 min</dt>
-        <dd>{seen?.smallest_shift_percent ? `${formatNumber(seen.smallest_shift_percent, 0)} % and more` : "—"}</dd>
-        <dt title="Correlation of one half minute with the next">Autocorrelation</dt>
-        <dd>{seen ? formatNumber(seen.bucket_autocorrelation, 2) : "—"}</dd>
-      </dl>
-    </section>
-  );
-}
