@@ -29,10 +29,12 @@ async def test_a_step_that_fails_is_told_and_tried_again(
 
         monkeypatch.setattr(store.rollups, "roll", sometimes)
         with caplog.at_level(logging.ERROR):
-            running = asyncio.create_task(Roller(store).run())
+            roller = Roller(store)
+            running = asyncio.create_task(roller.run())
             await eventually(lambda: store.rollups.rolled_id == 1)
             running.cancel()
             await asyncio.wait([running])
+            await roller.finish()
 
     assert [record.message for record in caplog.records] == ["rolling from row 0 failed: disk full"] * 2
 

@@ -6,6 +6,7 @@ it belongs. How far they are taken stands in the same transaction, so nothing is
 
 import concurrent.futures
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,7 +23,9 @@ from llmscope.store.window import metric_values, scale_of
 ROWS_PER_STEP = (
     10_000  # bounds the writer's transaction; more would rewrite the hours of many series less often
 )
-ROWS_AT_ONCE = 1_000  # numpy keeps the interpreter to itself for 1.5 ms while it takes so many up
+ROWS_AT_ONCE = 300  # numpy keeps the interpreter to itself for .5 ms while it takes so many up
+SLOTS_AT_ONCE = 30
+BREATH_S = 1e-4  # lets the event loop have the interpreter, for which it would wait 5 ms (bench/history.py)
 NEAR = 100  # reading so many rows of others takes no longer than another query
 
 
@@ -95,10 +98,10 @@ class Block:
 
     @classmethod
     def of(cls, rows: Sequence[r.Row]) -> "Block":
-        parts = [
-            np.array(rows[at : at + ROWS_AT_ONCE], dtype=np.float64)
-            for at in range(0, len(rows), ROWS_AT_ONCE)
-        ]
+        parts = []
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            parts.append(np.array(rows[at : at + ROWS_AT_ONCE], dtype=np.float64))
+            time.sleep(BREATH_S)
         block = np.concatenate(parts) if parts else np.empty((0, len(r.COLUMNS)))
         whole = block[:, :3].astype(np.int64)
         return cls(whole[:, r.SERIES_ID], whole[:, r.ID], whole[:, r.TIME_US], block[:, 3:] * _SCALE)
@@ -146,6 +149,8 @@ def _summaries(
         ):
             if n:
                 found[i][metric] = Summary(n, mean, m2, sketch_of(kept[end - n : end], k))
+            if i % (4 * SLOTS_AT_ONCE) == 0:
+                time.sleep(BREATH_S)
     return found
 
 
@@ -204,7 +209,9 @@ class Rollups:
     @staticmethod
     def _merged(connection: sqlite3.Connection, block: Block, level: Level) -> Iterator[tuple[Any, ...]]:
         """What is to be written: the new rows' slots, merged with what stands there."""
-        for series_id, slot in slots_of(block, level):
+        for i, (series_id, slot) in enumerate(slots_of(block, level)):
+            if i % SLOTS_AT_ONCE == 0:
+                time.sleep(BREATH_S)
             key = _key(series_id, level, slot.number)
             before = connection.execute(f"{_SELECT} WHERE id = ?", (key,)).fetchone()
             whole = slot if before is None else _slot(before).merged(slot)
