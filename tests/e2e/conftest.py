@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from tests.processes import App
 
 CHROMIUM = "/usr/bin/chromium"
@@ -62,3 +62,16 @@ def visit(browser: Browser) -> Iterator[Visit]:
     page.on("pageerror", lambda e: visit.said.append(str(e)))
     yield visit
     context.close()
+
+
+def listed(page: Page, violation_id: int) -> Locator:
+    """The button of a row of the log, which is drawn only where it is in view."""
+    rows = page.locator(".rows")
+    rows.wait_for()
+    row = page.locator(f'[data-violation="{violation_id}"] .row-link')
+    for top in range(0, 40_000, 150):
+        if row.count():
+            break
+        rows.evaluate("(box, top) => { box.scrollTop = top }", top)
+        page.wait_for_timeout(20)
+    return row

@@ -1,37 +1,18 @@
 """What a person does with the page, in a real browser."""
 
 import csv
-import os
 import re
 import signal
 from pathlib import Path
-from typing import Literal
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
-from tests.e2e.conftest import Visit
+from playwright.sync_api import expect
+from tests.e2e.conftest import Visit, listed
 from tests.processes import App, history, observation, wait_for
-
-PICTURES = Path(__file__).parents[2] / "docs" / "img"
-"""Where `PICTURES=1 scripts/test tests/e2e` puts what the README shows."""
 
 
 def opened(app: App, visit: Visit, path: str = "/", count: int = 1) -> None:
     visit.page.goto(app.url + path)
     wait_for(lambda: visit.facts()["count"] >= count)
-
-
-def listed(page: Page, violation_id: int) -> Locator:
-    """The button of a row of the log, which is drawn only where it is in view."""
-    rows = page.locator(".rows")
-    row = page.locator(f'[data-violation="{violation_id}"] .row-link')
-    for top in range(0, 40_000, 150):
-        if row.count():
-            break
-        rows.evaluate("(box, top) => { box.scrollTop = top }", top)
-        page.wait_for_timeout(20)
-    return row
 
 
 def test_a_point_appears_live_without_a_reload(app: App, visit: Visit) -> None:
@@ -123,7 +104,7 @@ def test_filters_choose_rows_markers_and_the_csv(app: App, visit: Visit, tmp_pat
 def test_models_windows_and_measures_can_be_changed(app: App, visit: Visit) -> None:
     app.post([row | {"model": "qwen2.5:7b"} for row in history(10, until_s=30)])
     app.post(history(180))
-    opened(app, visit)
+    opened(app, visit, "/?provider=ollama&model=llama3.1:8b&server=localhost:11434")
     page = visit.page
     first = visit.facts()["count"]
     page.get_by_role("button", name="6h").click()
@@ -264,45 +245,3 @@ def test_up_without_an_ollama_simulates_and_says_so(tmp_path: Path, visit: Visit
         assert visit.said == []
     finally:
         app.stop()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_it_is_accessible_and_fits_and_is_pictured(
-    app: App, browser: Browser, tmp_path: Path, theme: Literal["light", "dark"], width: int, height: int
-) -> None:
-    app.post(history(58))
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
-    )
-    visit = Visit(context.new_page())
-    opened(app, visit)
-    page = visit.page
-    page.wait_for_selector("[data-violation]")
-    wide = "" if width > 500 else "-phone"
-    pictures = PICTURES if os.environ.get("PICTURES") == "1" else tmp_path
-
-    def check(name: str, full: bool) -> None:
-        app.post(observation(1655.0))
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        page.screenshot(path=pictures / f"{name}{wide}-{theme}.png", full_page=full)
-
-    check("dashboard", full=width < 500)
-    worst = max(
-        app.get("/api/violations?hours=1&metric=latency&rule=R1&chart=points")["violations"],
-        key=lambda v: v["peak_z"],
-    )
-    listed(page, worst["id"]).click()
-    page.wait_for_selector(".finding")
-    check("violation", full=False)
-    context.close()
-
-
-def test_the_accessibility_check_can_fail(app: App, visit: Visit) -> None:
-    app.post(history(5))
-    opened(app, visit)
-    visit.page.add_style_tag(content=".lab { color: #ccc !important }")
-
-    assert Axe().run(visit.page).violations_count > 0

@@ -225,7 +225,7 @@ def test_state_disconnected(browser: Browser, tmp_path: Path) -> None:
             drawn(page)
             app.stop(signal.SIGKILL)
             status(page, "Disconnected")
-            expect(page.get_by_role("button", name="Retry")).to_be_visible()
+            expect(page.get_by_test_id("status").get_by_role("button", name="Retry")).to_be_visible()
 
         looked_at(browser, app, tmp_path, "state-disconnected", "/", ready, may_complain=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, expect
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Visit, listed
 from tests.processes import App, history, wait_for
 
 FORMS = ("Acknowledge", "Exclude these points", "Start a new phase here", "Annotate")
@@ -21,7 +21,7 @@ def worst_of(app: App) -> dict[str, Any]:
 def opened(app: App, visit: Visit, violation: dict[str, Any]) -> Locator:
     """The dialog of a violation, opened from its row."""
     visit.page.goto(app.url)
-    visit.page.locator(f'tr[data-violation="{violation["id"]}"] .row-link').click()
+    listed(visit.page, violation["id"]).click()
     dialog = visit.page.locator("dialog[open]")
     expect(dialog.locator(".finding")).to_be_visible()
     return dialog
