@@ -40,6 +40,11 @@ def time_text(time_us: int | None) -> str | None:
     return (EPOCH + dt.timedelta(microseconds=time_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def time_us(moment: dt.datetime) -> int:
+    """The reverse of `time_text`, of a moment that names its zone."""
+    return (moment - EPOCH) // dt.timedelta(microseconds=1)
+
+
 def to_display(metric: str) -> float:
     """What a metric's own unit is multiplied by to be shown: milliseconds become seconds."""
     return 1e-3 if METRICS[metric].unit == "ms" else 1.0
@@ -112,7 +117,7 @@ def violation_document(violation: Violation, series: Series) -> Document:
         "superseded": violation.superseded,
         "rule": violation.rule,
         "side": violation.side,
-        "severity": "critical" if violation.rule == "R1" else "warning",
+        "severity": violation.severity,
         "pattern_start": time_text(violation.pattern_start_us),
         "first_signal": time_text(violation.first_signal_us),
         "last_signal": time_text(violation.last_signal_us),

@@ -46,6 +46,9 @@ SAVE_GROWN_AFTER_S = 1.0  # one that grows, once a second: a restart replays wha
 RETRY_AFTER_S = 5.0
 CHECKPOINT_EVERY_US = 600_000_000  # ten minutes between stored states of a series: what a restart replays
 TOGETHER_US = 600_000_000  # metrics of one change are found within ten minutes of each other
+MOST_TOLD = (
+    300  # violations acknowledged at once that listeners hear of one by one; a queue holds 2,000 frames
+)
 FIRST_PHASE = "first observation"
 
 _EPISODE = tuple(f.name for f in dataclasses.fields(Episode))
@@ -539,15 +542,24 @@ class Findings:
         self.hub.publish(*self.incident_frame(incident))
         return incident
 
-    def acknowledged(self, violation: Violation) -> None:
-        """Note what a person said of a violation, now that it is stored."""
-        held = self.recent[violation.series_id]
-        if violation.id in held:
-            said = {name: getattr(violation, name) for name in ("acknowledged_us", "acknowledged_by", "note")}
-            held[violation.id] = violation = dataclasses.replace(held[violation.id], **said)
-            if violation.open:
-                self._open[_episode_key(violation)] = violation
-        self.hub.publish(*self.violation_frame(violation))
+    def acknowledged(self, violations: Sequence[Violation]) -> None:
+        """Note what a person said of violations, now that it is stored.
+
+        Of many at once listeners hear that there is more than can be told: to load the window again.
+        """
+        for violation in violations:
+            held = self.recent[violation.series_id]
+            if violation.id in held:
+                said = {
+                    name: getattr(violation, name) for name in ("acknowledged_us", "acknowledged_by", "note")
+                }
+                held[violation.id] = violation = dataclasses.replace(held[violation.id], **said)
+                if violation.open:
+                    self._open[_episode_key(violation)] = violation
+            if len(violations) <= MOST_TOLD:
+                self.hub.publish(*self.violation_frame(violation))
+        if len(violations) > MOST_TOLD:
+            self.hub.publish(frame("reset", b"{}"), {})
 
     # -- telling
 

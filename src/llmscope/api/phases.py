@@ -1,6 +1,5 @@
 """`/api/series/{id}/phases`, `/exclusions`, `/annotations`: what people decide of a series, with who and when."""
 
-import datetime as dt
 from typing import Annotated, Any
 
 import orjson
@@ -91,7 +90,7 @@ async def begin_phase(request: Request, series_id: int, new: NewPhase) -> Respon
     if new.metric is not None and new.metric not in parts.engine.watched:
         raise HTTPException(422, f"metric: '{new.metric}' is not one of {', '.join(parts.engine.watched)}")
     metrics = parts.engine.watched if new.metric is None else (new.metric,)
-    at_us = None if new.at is None else _us(new.at)
+    at_us = None if new.at is None else documents.time_us(new.at)
     if at_us is not None and at_us > parts.clock_us():
         raise HTTPException(422, "at: lies in the future")
     try:
@@ -116,7 +115,8 @@ async def exclude(request: Request, series_id: int, new: NewExclusion) -> Respon
     """Leave observations out of learning and judging; they are still shown. The phase is judged again."""
     parts = parts_of(request)
     series = _series(parts, series_id)
-    exclusion = await parts.ingest.findings.exclude(series, _us(new.from_), _us(new.to), new.reason, new.who)
+    from_us, to_us = documents.time_us(new.from_), documents.time_us(new.to)
+    exclusion = await parts.ingest.findings.exclude(series, from_us, to_us, new.reason, new.who)
     return _answer(documents.exclusion_document(exclusion), 201)
 
 
@@ -153,7 +153,7 @@ async def annotate(request: Request, series_id: int, new: NewAnnotation) -> Resp
     """Note something of a moment."""
     parts = parts_of(request)
     series = _series(parts, series_id)
-    time_us = parts.clock_us() if new.time is None else _us(new.time)
+    time_us = parts.clock_us() if new.time is None else documents.time_us(new.time)
     annotation = await parts.ingest.findings.annotate(series, time_us, new.text, new.who)
     return _answer(documents.annotation_document(annotation), 201)
 
@@ -163,10 +163,6 @@ def _series(parts: Parts, series_id: int) -> Series:
     if series is None:
         raise HTTPException(404, f"there is no series {series_id}; GET /api/series lists them")
     return series
-
-
-def _us(moment: dt.datetime) -> int:
-    return (moment - documents.EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _answer(document: Any, status: int = 200) -> Response:

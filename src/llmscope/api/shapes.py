@@ -337,6 +337,7 @@ class ViolationPageOut(BaseModel):
     violations: list[ViolationOut]
     next: str | None
     total: int
+    counts: dict[str, int] = Field(description="How many of each rule, under every other filter.")
 
 
 class AcknowledgedOut(BaseModel):
@@ -414,7 +415,9 @@ class HistoryOut(BaseModel):
     points: PointsOut | None
     rollup: RollupOut | None
     spc: SpcOut
-    violations: list[ViolationOut] = Field(description="The furthest out, at most 2,000 of them; newest first.")
+    violations: list[ViolationOut] = Field(
+        description="The furthest out, at most 2,000 of them; newest first."
+    )
     violations_total: int
     status: StatusOut
 
