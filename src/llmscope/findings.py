@@ -17,6 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from llmscope import documents
+from llmscope.cause import cause_of
 from llmscope.engine import Engine, Judged, ManyJudged, Row, Rows, SeriesState, Values
 from llmscope.live import Hub, frame
 from llmscope.spc.alarms import Alarm, AlarmEvent
@@ -246,9 +247,9 @@ class Findings:
         key = (series_id, metric, episode.chart, episode.rule, episode.side)
         known = self._open.get(key)
         if known is not None and known.first_signal_id == episode.first_signal_id:
-            violation = dataclasses.replace(
-                known, **{name: getattr(episode, name) for name in FOLLOWS if name != "superseded"}
-            )
+            violation = dataclasses.replace(known, **{name: getattr(episode, name) for name in FOLLOWS})
+            if violation.peak_id != known.peak_id:
+                violation = self._explained(violation)
         else:
             violation = Violation(
                 id=0,
@@ -257,6 +258,7 @@ class Findings:
                 phase=self.phase(series_id, metric),
                 **{name: getattr(episode, name) for name in _EPISODE},
             )
+            violation = self._explained(violation)
             before = self._found_before.get(_identity(violation))
             if before is not None:
                 said = self.recent[series_id][before]
@@ -276,6 +278,21 @@ class Findings:
             self._open.pop(key, None)
         self.recent[series_id][violation.id] = self._dirty_violations[violation.id] = violation
         return violation
+
+    def _explained(self, violation: Violation) -> Violation:
+        """With the part of the request at its peak that made it slow, if one did; for a bucket, of its requests."""
+        width_us = 0
+        if violation.chart == "buckets":
+            chart = self.engine.chart(violation.series_id, violation.metric)
+            if chart is not None and chart.buckets is not None:
+                width_us = chart.buckets.reference.cadence.width_us
+        window = self.store.series[violation.series_id].window
+        cause = cause_of(window, violation.pattern_start_id, violation.peak_id, width_us)
+        if cause is None:
+            return dataclasses.replace(violation, cause_part=None, cause_us=None, cause_usual_us=None)
+        return dataclasses.replace(
+            violation, cause_part=cause.part, cause_us=cause.us, cause_usual_us=cause.usual_us
+        )
 
     def _take_alarm(self, series_id: int, metric: str, event: AlarmEvent) -> StoredAlarm:
         """Note an alarm, and the incident that it opens, joins or ends."""

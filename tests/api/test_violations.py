@@ -62,6 +62,7 @@ async def test_the_spike_is_one_violation_with_its_statistics_and_neighbours(tmp
     assert context["points"][context["index"]]["z"] == spike["peak_z"]
     assert context["baseline"]["latency_ms"] == 1000.0
     assert context["baseline"]["eval_ms"] == 930.0
+    assert spike["cause"] == {"part": "generation", "ms": 4930.0, "usual_ms": 930.0}
     assert context["prompt_text"] == "Write one sentence."
     assert len(narrow["points"]) == 7
 
@@ -118,7 +119,9 @@ async def test_the_csv_has_what_the_filters_admit(tmp_path: Path) -> None:
             empty = list(csv.DictReader(io.StringIO(await answer.text())))
 
     assert [int(row["id"]) for row in rows] == [v["id"] for v in whole]
-    assert list(rows[0]) == list(whole[0])
+    assert list(rows[0]) == [*whole[0], "cause_ms", "cause_usual_ms"]
+    assert [row["cause"] for row in rows] == [(v["cause"] or {"part": ""})["part"] for v in whole]
+    assert "generation" in [row["cause"] for row in rows]
     assert empty == []
 
 
@@ -241,6 +244,36 @@ async def test_an_acknowledgement_is_kept_over_a_restart_and_can_be_taken_back(t
     assert kept["note"] == "backup job"
     assert [v["id"] for v in seen["violations"]] == [first]
     assert taken["acknowledged_at"] is None
+
+
+async def test_a_cold_load_is_the_cause_of_its_violation_also_after_a_restart(tmp_path: Path) -> None:
+    cold = observation(150, 4000.0) | {"load_duration_ms": 3000.0, "eval_duration_ms": 945.0}
+    async with served(tmp_path / "a.db") as api, listening(api, metric="latency") as heard:
+        await api.post([observation(i, USUAL[i % 7]) for i in range(150)])
+        await api.post(cold)
+        (told,) = await eventually(lambda: [e for e in heard.of("violation") if e.data["rule"] == "R1"])
+        found = (await api.get("/api/violations", search="LOAD", metric="latency"))["violations"]
+    async with served(tmp_path / "a.db") as api:
+        again = await api.get(f"/api/violations/{told.data['id']}")
+
+    assert told.data["cause"] == {"part": "load", "ms": 3000.0, "usual_ms": 10.0}
+    assert again["cause"] == told.data["cause"]
+    assert [v["id"] for v in found] == [told.data["id"]]
+
+
+async def test_a_cause_follows_the_peak_and_is_the_same_one_by_one_and_at_once(tmp_path: Path) -> None:
+    usual = [observation(i, USUAL[i % 7]) for i in range(330)]
+    queued = observation(330, 3000.0) | {"eval_duration_ms": 930.0}
+    slow = observation(331, 9000.0)
+    causes = []
+    for name, posts in (("one", [usual, queued, slow]), ("many", [[*usual, queued, slow]])):
+        async with served(tmp_path / f"{name}.db") as api:
+            for post in posts:
+                await api.post(post)
+            found = (await api.get("/api/violations", rule="R1", metric="latency"))["violations"]
+            causes.append([(v["peak_value"], v["cause"]["part"]) for v in found])
+
+    assert causes == [[(9.0, "generation")]] * 2
 
 
 async def test_wrong_requests_are_refused(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def violation(i: int, series_id: int) -> Violation:
         acknowledged_by=None if i % 4 else "Ann",
         note=None if i % 4 else NOTES[i // 4 % 4],
         superseded=i % 11 == 0,
+        cause_part=("load", None, "generation")[i // 5 % 3],
     )
 
 
@@ -87,7 +88,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, list[
 
 def admits(q: ViolationQuery, v: Violation, model: str) -> bool:
     """What the filters mean, one by one."""
-    texts = (model, "ollama", "gpu-1:11434", v.rule, v.side, v.note, v.acknowledged_by)
+    texts = (model, "ollama", "gpu-1:11434", v.rule, v.side, v.note, v.acknowledged_by, v.cause_part)
     return all(
         (
             q.model in (None, model),
@@ -120,7 +121,7 @@ queries = st.builds(
     superseded=st.booleans(),
     search=st.none()
     | st.sampled_from(
-        ["r2", "LLAMA", "_", "%", "ann", "\\", "Größe", "GRÖSSER", "above", "backup job", "zzz"]
+        ["r2", "LLAMA", "_", "%", "ann", "\\", "Größe", "GRÖSSER", "above", "backup job", "LOAD", "zzz"]
     ),
 )
 

@@ -355,7 +355,11 @@ def _csv(parts: Parts, wanted: ViolationQuery) -> Iterator[str]:
     writer.writerow(_CSV_HEADER)
     for page in _pages(parts, wanted):
         for violation in page:
-            writer.writerow([_cell(value) for value in _document(parts, violation).values()])
+            document = _document(parts, violation)
+            cause = document["cause"] or {}
+            document |= {"cause": cause.get("part")}
+            document |= {"cause_ms": cause.get("ms"), "cause_usual_ms": cause.get("usual_ms")}
+            writer.writerow([_cell(value) for value in document.values()])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
@@ -389,4 +393,4 @@ def _cell(value: object) -> object:
     return value
 
 
-_CSV_HEADER = tuple(ViolationOut.model_fields)
+_CSV_HEADER = (*ViolationOut.model_fields, "cause_ms", "cause_usual_ms")

@@ -298,7 +298,14 @@ CREATE INDEX violation_by_rule ON violation
     (chart, metric, superseded, rule, series_id, first_signal_us, last_signal_us, open, acknowledged_us);
 """
 
-MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, LOG_PAGES)
+CAUSES = """
+-- the part of the worst request that explains what it took longer than usual, where one does
+ALTER TABLE violation ADD COLUMN cause_part TEXT;
+ALTER TABLE violation ADD COLUMN cause_us INTEGER;
+ALTER TABLE violation ADD COLUMN cause_usual_us INTEGER;
+"""
+
+MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, LOG_PAGES, CAUSES)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -43,6 +43,9 @@ COLUMNS = (
     "chart",
     "phase",
     "superseded",
+    "cause_part",
+    "cause_us",
+    "cause_usual_us",
 )
 
 
@@ -52,6 +55,7 @@ class Violation(Episode):
 
     Values are in the metric's own unit (ms for durations). A superseded one belongs to a judgement that was made
     again, because a phase was begun before it or points were excluded: it is kept, and no longer counts.
+    `cause_part` of the worst request explains most of what it took longer than usual; None when no part does.
     """
 
     id: int
@@ -62,6 +66,9 @@ class Violation(Episode):
     note: str | None = None
     phase: int = 1
     superseded: bool = False
+    cause_part: str | None = None
+    cause_us: int | None = None
+    cause_usual_us: int | None = None
 
     @property
     def severity(self) -> Severity:
@@ -152,7 +159,7 @@ def folded(text: str | None) -> str | None:
 
 _SEARCHED_SERIES = ("model", "provider", "server")
 _SEARCHED = ("note", "acknowledged_by")  # few rows have them
-_SEARCHED_WORDS = ("rule", "side")  # our own words, in ASCII
+_SEARCHED_WORDS = ("rule", "side", "cause_part")  # our own words, in ASCII
 _FOUND = (
     "("
     + " OR ".join(
@@ -167,7 +174,7 @@ _FOUND = (
     + ")"
 )
 _SELECT = "SELECT " + ", ".join(f"v.{c}" for c in COLUMNS) + " FROM violation v"
-FOLLOWS = (
+FOLLOWS = (  # what of an episode follows while it goes on
     "last_signal_id",
     "last_signal_us",
     "open",
@@ -175,11 +182,11 @@ FOLLOWS = (
     "peak_z",
     "peak_value",
     "peak_id",
-    "superseded",
 )
+_GROWS = (*FOLLOWS, "superseded", "cause_part", "cause_us", "cause_usual_us")
 _UPSERT = (
     f"INSERT INTO violation ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
-    "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in FOLLOWS)
+    "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _GROWS)
 )
 
 _IDS = "(SELECT value FROM json_each(?))"  # any number of ids as one bound value
