@@ -14,6 +14,7 @@ from llmscope.api import (
     backtest,
     health,
     incidents,
+    overview,
     pages,
     phases,
     problems,
@@ -27,9 +28,7 @@ from llmscope.api.parts import Parts
 from llmscope.api.shapes import (
     STREAM_EVENTS,
     AcceptedOut,
-    AcknowledgedOut,
     HistoryOut,
-    OverviewOut,
     Problem,
 )
 from llmscope.api.stats import StatsDoor
@@ -67,7 +66,7 @@ def _routes() -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    for module in (spc, series, phases, incidents, violations, backtest, stream, system, health):
+    for module in (spc, series, overview, phases, incidents, violations, backtest, stream, system, health):
         app.include_router(module.router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
@@ -98,9 +97,7 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
     schemas.update(components)
     extra: tuple[type[BaseModel], ...] = (
         AcceptedOut,
-        AcknowledgedOut,
         HistoryOut,
-        OverviewOut,
         Problem,
         *STREAM_EVENTS,
     )
