@@ -58,6 +58,7 @@ class State:
     interval_s: float | None
     budget: str
     min_change_percent: float
+    slo: Sequence[dict[str, Any]] = ()
     notice: str | None = None
     targets: list[Target] = field(default_factory=list)
 
@@ -81,13 +82,14 @@ class State:
             "provisional_n": EARLY_FITS[0],
             "budget": self.budget,
             "min_change_percent": self.min_change_percent,
-            "slo": [],
+            "slo": list(self.slo),
             "docs": "/docs",
         }
 
 
 def _state(mode: str, interval_s: float | None, settings: Settings) -> State:
-    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change)
+    slo = [promise.model_dump() for promise in settings.slo]
+    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change, slo)
 
 
 def plan_of(settings: Settings) -> Plan:
