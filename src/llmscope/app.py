@@ -25,7 +25,7 @@ from llmscope.host import HostSampler
 from llmscope.ingest import Ingest
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
-from llmscope.observation import Observation
+from llmscope.observation import METRICS, Observation
 from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.settings import Settings, TargetSetting
@@ -170,7 +170,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
             f"cannot open the database {settings.db}: {error}; pass another file with --db"
         ) from None
     hub = Hub()
-    engine = Engine(tuple(settings.watched), plan_of(settings))
+    engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
     ingest = Ingest(store, engine, hub, _clock_us)
     ingest.restore()
     parts = Parts(
@@ -241,7 +241,7 @@ async def _tell_state(parts: Parts) -> None:
             if now != about:
                 parts.hub.publish(frame("about", now), {})
             about = now
-            metric = parts.engine.watched[0]
+            metric = parts.engine.alarmed[0]
             for series in parts.store.series.values():
                 chart = parts.engine.chart(series.id, metric)
                 state = documents.status_document(series, chart, parts.clock_us())["state"]

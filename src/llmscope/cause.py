@@ -44,33 +44,48 @@ def cause_of(window: Window, pattern_start_id: int, peak_id: int, width_us: int 
     if width_us and window.ordered:
         first = int(np.searchsorted(window.times_us, window.times_us[at] - width_us, side="right"))
     until = min(int(np.searchsorted(ids, pattern_start_id)), first)
-    before = _good(window.measured[max(0, until - LOOKED_AT) : until])[-USUAL_N:]
-    peak = _good(window.measured[first : at + 1])
+    before, peak = _good_before(window, until), window.measured[first : at + 1]
+    peak = peak[peak[:, COLUMN["outcome"]] == 0.0]
     if not len(before) or not len(peak):
         return None
-    usual, took = medians(_times_ms(before)), medians(_times_ms(peak))
-    excess = took[0] - usual[0]
-    if not excess >= LEAST_EXCESS * usual[0]:  # also when one of them is not known
+    usual_ms, took_ms = _median(before[:, _LATENCY]), _median(peak[:, _LATENCY])
+    excess = took_ms - usual_ms
+    if excess < LEAST_EXCESS * usual_ms:  # most patterns end here, before anything is sorted
         return None
-    longer = np.nan_to_num(took[1:] - usual[1:], nan=-np.inf)
+    usual, took = medians(_parts_ms(before)), medians(_parts_ms(peak))
+    longer = np.nan_to_num(took - usual, nan=-np.inf)
     worst = int(np.argmax(longer))
     if longer[worst] < LEAST_SHARE * excess:
         return None
-    us = np.round(1000.0 * np.array([took[1 + worst], usual[1 + worst]])).astype(int).tolist()
-    return Cause(PARTS[worst], *us)
+    return Cause(PARTS[worst], round(1000.0 * float(took[worst])), round(1000.0 * float(usual[worst])))
 
 
-def _good(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(rows[rows[:, COLUMN["outcome"]] == 0.0])
+_LATENCY = COLUMN["latency_us"]
+_SERVER = [COLUMN[f"{name}_us"] for name in ("total", "load", "prompt_eval", "eval")]
 
 
-def _times_ms(rows: npt.NDArray[np.float32]) -> Floats:
-    """Latency and then PARTS of each request, shape (n, 6); nan where not told."""
-    wanted = [COLUMN[f"{name}_us"] for name in ("latency", "total", "load", "prompt_eval", "eval")]
-    latency, total, load, prompt, generation = rows[:, wanted].astype(np.float64).T
+def _good_before(window: Window, until: int) -> npt.NDArray[np.float32]:
+    """The last good rows before that position."""
+    rows = window.measured[max(0, until - USUAL_N) : until]
+    if np.count_nonzero(rows[:, COLUMN["outcome"]]):
+        rows = window.measured[max(0, until - LOOKED_AT) : until]
+        rows = rows[rows[:, COLUMN["outcome"]] == 0.0][-USUAL_N:]
+    return rows
+
+
+def _median(values: npt.NDArray[np.float32]) -> float:
+    """Median of a few values, all known: a good request has a latency."""
+    ordered = sorted(values.tolist())
+    return float(0.5 * (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]))
+
+
+def _parts_ms(rows: npt.NDArray[np.float32]) -> Floats:
+    """PARTS of each request, shape (n, 5); nan where not told."""
+    latency = rows[:, _LATENCY].astype(np.float64)
+    total, load, prompt, generation = rows[:, _SERVER].astype(np.float64).T
     network = np.maximum(latency - total, 0.0)
     queue = np.maximum(total - load - prompt - generation, 0.0)
-    return np.stack([latency, network, load, queue, prompt, generation], axis=1)
+    return np.stack([network, load, queue, prompt, generation], axis=1)
 
 
 def medians(block: Floats) -> Floats:

@@ -102,7 +102,7 @@ Watched = Annotated[
     typer.Option(
         "--watched",
         metavar="METRICS",
-        help="Metrics with a control chart. Default: latency,ttft,ms_per_token; also queue, load, "
+        help="Metrics whose changes open incidents. Default: latency,ttft,ms_per_token; also queue, load, "
         "prompt_ms_per_token, tokens_per_second.",
     ),
 ]

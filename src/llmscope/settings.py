@@ -295,7 +295,8 @@ class Settings(BaseSettings):
     watched: Annotated[tuple[Literal[METRIC_KEYS], ...], BeforeValidator(comma_separated)] = Field(  # type: ignore[valid-type]
         ("latency", "ttft", "ms_per_token"),
         min_length=1,
-        description=f"Metrics with a control chart, of {', '.join(METRIC_KEYS)}.",
+        description="Metrics whose changes open incidents; every metric that is told has a chart with limits and "
+        f"marks. Of {', '.join(METRIC_KEYS)}.",
     )
     budget: Annotated[str, AfterValidator(budget_text)] = Field(
         "1/week",
