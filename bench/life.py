@@ -317,8 +317,8 @@ def read(life: Life, store: Store, ingest: Ingest, now_us: int, sent_us_by_id: d
     life.incidents = store.records.all(Told, "1 ORDER BY opened_us, id")
     life.phases = store.records.all(Phase, "1 ORDER BY metric, number")
     life.cold_times_s = [seconds(sent_us_by_id[row_id]) for row_id in ingest.engine.cold_ids(series.id)]
-    life.marks = {metric: marks(ingest, series, metric, now_us) for metric in ingest.engine.watched}
-    for metric in ingest.engine.watched:
+    life.marks = {metric: marks(ingest, series, metric, now_us) for metric in ingest.engine.alarmed}
+    for metric in ingest.engine.alarmed:
         for v in store.baselines.get((series.id, metric), []):
             life.baselines.append((metric, v.phase, f"{clock(v.fitted_us)} {v.state}", v.centre, v.sigma))
 

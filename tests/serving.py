@@ -17,6 +17,7 @@ from llmscope.api import Parts, create_app
 from llmscope.engine import Engine
 from llmscope.ingest import Ingest
 from llmscope.live import Hub
+from llmscope.observation import METRICS
 from llmscope.rolling import Roller
 from llmscope.store import Store, open_store
 
@@ -78,7 +79,7 @@ async def opened(
     store = open_store(path, clock_us)
     try:
         hub = Hub()
-        ingest = Ingest(store, Engine(), hub, clock_us)
+        ingest = Ingest(store, Engine(charted=tuple(METRICS)), hub, clock_us)
         ingest.restore()
         yield store, ingest, hub
         ingest.stop()

@@ -14,6 +14,7 @@ import pytest
 from tests.llm.server import LlamaServer
 from tests.processes import App, history, observation, wait_for
 
+from llmscope.api.shapes import AboutOut
 from llmscope.store import open_store
 
 
@@ -202,3 +203,16 @@ def test_it_stops_within_seconds_while_a_browser_listens(tmp_path: Path) -> None
     store = open_store(app.folder / "data" / "llmscope.db")
     assert store.count_rows() == 1
     store.close()
+
+
+def test_what_was_promised_is_told_to_the_page(tmp_path: Path) -> None:
+    app = App(tmp_path / "app", ["serve", "--slo", "latency=2s,llama3.1:8b/ttft=500ms"])
+    app.start()
+    about = app.get("/api/about")
+    app.stop()
+
+    AboutOut.model_validate(about)
+    assert about["slo"] == [
+        {"model": None, "metric": "latency", "value": 2.0},
+        {"model": "llama3.1:8b", "metric": "ttft", "value": 0.5},
+    ]

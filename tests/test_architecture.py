@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "rolling": {"store"},
     "notify": {"spc"},
     "documents": {"observation", "spc", "store", "engine"},
-    "findings": {"observation", "spc", "store", "engine", "live", "documents"},
+    "cause": {"store"},
+    "findings": {"observation", "spc", "store", "engine", "live", "documents", "cause"},
     "ingest": {"observation", "spc", "store", "engine", "live", "notify", "documents", "findings"},
     "api": {"observation", "spc", "store", "engine", "ingest", "findings", "live", "documents"},
     "app": {

@@ -1,5 +1,6 @@
 """The charts of a series: a restart ends where never stopping ends; cold starts and failures stand apart."""
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import latencies
 
-from llmscope.engine import ColdStarts, Engine, Judged, Row, Rows, SeriesState
+from llmscope.engine import ColdStarts, Engine, Floats, Integers, Judged, Row, Rows, SeriesState
 from llmscope.observation import METRICS, Measured
 from llmscope.spc.alarms import AlarmEvent
 from llmscope.spc.baseline import Baseline
@@ -147,6 +148,77 @@ def test_a_metric_that_was_not_measured_is_not_judged() -> None:
     assert chart.learned_n == 0
     assert engine.chart(1, "queue") is None
     assert engine.chart(2, "latency") is None
+
+
+def measured(ms_per_token: float, queue_ms: float = 0.0) -> Measured:
+    evaluated = 60 * ms_per_token
+    return Measured(
+        evaluated + 180 + queue_ms, 200.0, evaluated + 170 + queue_ms, 20.0, 150.0, evaluated, 30, 60
+    )
+
+
+def test_only_alarmed_metrics_have_detectors_and_the_others_have_limits_and_marks() -> None:
+    rng = np.random.default_rng(5)
+    levels = np.where(np.arange(2_500) < 2_000, 10.0, 20.0) * np.exp(rng.normal(0.0, 0.05, 2_500))
+    rows = [Row(i + 1, i * STEP_US, True, measured(ms)) for i, ms in enumerate(levels.tolist())]
+
+    def history(_series_id: int, metric: str, row_id: int) -> tuple[Floats, Integers]:
+        values = [METRICS[metric].read(row.measured) or 0.0 for row in rows[:row_id]]
+        return np.array(values), np.arange(row_id) * STEP_US
+
+    engine = Engine(("ttft",), None, history, charted=tuple(METRICS))
+    judged = observe(engine, rows)
+
+    assert [metric for one in judged for metric, _ in one.alarms] == []
+    assert {"latency", "ms_per_token", "tokens_per_second"} <= {m for one in judged for m, _ in one.events}
+    for metric in METRICS:
+        chart = engine.chart(1, metric)
+        assert chart is not None
+        assert chart.state == "provisional"
+        assert chart.buckets is not None
+        assert (chart.plan.budget.alarms_per_day is None) == (metric != "ttft")
+        assert (chart.buckets.lines.slow is None) == (metric != "ttft")
+
+
+def test_a_metric_that_is_never_told_has_no_chart_unless_it_is_alarmed() -> None:
+    engine = Engine(("latency", "ttft"), charted=tuple(METRICS))
+    rows = rows_of([100.0 + i % 7 for i in range(30)], load_ms=20.0)
+    judged = observe(
+        engine, [dataclasses.replace(row, measured=Measured(100.0, load_ms=20.0)) for row in rows]
+    )
+
+    assert engine.metrics_of(1) == ["latency", "ttft", "load"]
+    assert engine.metrics_of(2) == ["latency", "ttft"]
+    assert engine.chart(1, "queue") is None
+    assert set(judged[-1].verdicts) == {"latency", "ttft", "load"}
+
+
+def test_a_queue_that_is_always_empty_does_not_make_the_first_tenth_of_a_millisecond_a_mark() -> None:
+    engine = Engine(("latency",), charted=("queue",))
+    queues = [0.0] * 500 + [0.2, 5.0]
+    judged = [
+        engine.observe(1, Row(i + 1, i * STEP_US, True, measured(10.0, ms))) for i, ms in enumerate(queues)
+    ]
+
+    assert [i for i, one in enumerate(judged) if one.verdicts["queue"].rules] == [501]
+
+
+@settings(deadline=None, max_examples=20)
+@given(latencies, st.data())
+def test_a_state_stored_before_a_metric_was_charted_goes_on(
+    values: list[float | None], data: st.DataObject
+) -> None:
+    rows = rows_of(values, load_ms=20.0)
+    saved_at = data.draw(st.integers(1, len(rows)), label="saved up to")
+    before, straight = Engine(("latency",)), Engine(("latency",))
+    stored = msgspec.json.encode((observe(before, rows[:saved_at]), before.state(1, saved_at))[1])
+    baselines = {m: b for one in observe(straight, rows[:saved_at]) for m, b in one.baselines}
+    again = Engine(("latency",), charted=("latency", "load"))
+
+    assert again.resume(1, msgspec.json.decode(stored, type=SeriesState), baselines) == ["load"]
+    for old, new in zip(observe(straight, rows[saved_at:]), observe(again, rows[saved_at:]), strict=True):
+        assert new.verdicts["latency"] == old.verdicts["latency"]
+        assert new.alarms == old.alarms
 
 
 @settings(deadline=None, max_examples=30)

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from llmscope.observation import METRICS
-from llmscope.settings import METRIC_KEYS, Settings, TargetSetting, WrongSetting, load, unknown_variables
+from llmscope.settings import (
+    DURATIONS,
+    METRIC_KEYS,
+    Settings,
+    SloSetting,
+    TargetSetting,
+    WrongSetting,
+    load,
+    unknown_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +180,29 @@ def test_targets_may_stand_in_the_environment_as_json(monkeypatch: pytest.Monkey
             {"demo": True, "target": ["a"]},
             "--demo and --target exclude each other: the demo watches a simulated server",
         ),
+        (
+            {"slo": "2s"},
+            "--slo must be promises such as latency=2s or llama3.1:8b/ttft=500ms, not '2s' (it is '2s')",
+        ),
+        (
+            {"slo": "latency=2s,ttfb=1s"},
+            "--slo has 'ttfb=1s', but 'ttfb' is not one of latency, ttft, queue, load, prompt_ms_per_token, "
+            "ms_per_token, tokens_per_second (it is 'latency=2s,ttfb=1s')",
+        ),
+        (
+            {"slo": "llama3/ttft=soon"},
+            "--slo has 'llama3/ttft=soon', but ttft needs a duration such as 2s or 500ms, greater than 0 "
+            "(it is 'llama3/ttft=soon')",
+        ),
+        (
+            {"slo": "ms_per_token=40ms"},
+            "--slo has 'ms_per_token=40ms', but ms_per_token needs a number such as 20, greater than 0 "
+            "(it is 'ms_per_token=40ms')",
+        ),
+        (
+            {"slo": "a/latency=1s,latency=2s,a/latency=3s"},
+            "--slo promises latency of a twice (it is 'a/latency=1s,latency=2s,a/latency=3s')",
+        ),
         ({"db": Path("a.db"), "spool": Path("./a.db")}, "db and spool must be two files; both are a.db"),
     ],
 )
@@ -281,3 +313,21 @@ def test_a_misspelt_variable_is_noticed_but_does_not_stop_anything(monkeypatch: 
 
 def test_the_metrics_that_can_be_watched_are_those_that_exist() -> None:
     assert set(METRIC_KEYS) == set(METRICS)
+
+
+def test_the_metrics_in_seconds_are_those_in_milliseconds_inside() -> None:
+    assert set(DURATIONS) == {key for key, metric in METRICS.items() if metric.unit == "ms"}
+
+
+def test_promises_are_read_from_flag_variable_and_file(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = SloSetting(model=None, metric="latency", value=2.0)
+    one = SloSetting(model="org/llama3.1:8b", metric="ttft", value=0.5)
+    rate = SloSetting(model=None, metric="tokens_per_second", value=20.0)
+    assert load().slo == ()
+
+    (bare / "llmscope.toml").write_text('slo = ["latency=2000ms", "org/llama3.1:8b/ttft=0.5"]')
+    assert load().slo == (every, one)
+
+    monkeypatch.setenv("LLMSCOPE_SLO", " latency = 2s , tokens_per_second=20")
+    assert load().slo == (every, rate)
+    assert load({"slo": "org/llama3.1:8b/ttft=500ms,"}).slo == (one,)

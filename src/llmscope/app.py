@@ -25,7 +25,7 @@ from llmscope.host import HostSampler
 from llmscope.ingest import Ingest
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
-from llmscope.observation import Observation
+from llmscope.observation import METRICS, Observation
 from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.rolling import Roller
@@ -59,6 +59,7 @@ class State:
     interval_s: float | None
     budget: str
     min_change_percent: float
+    slo: Sequence[dict[str, Any]] = ()
     notice: str | None = None
     targets: list[Target] = field(default_factory=list)
 
@@ -82,13 +83,14 @@ class State:
             "provisional_n": EARLY_FITS[0],
             "budget": self.budget,
             "min_change_percent": self.min_change_percent,
-            "slo": [],
+            "slo": list(self.slo),
             "docs": "/docs",
         }
 
 
 def _state(mode: str, interval_s: float | None, settings: Settings) -> State:
-    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change)
+    slo = [promise.model_dump() for promise in settings.slo]
+    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change, slo)
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -169,7 +171,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
             f"cannot open the database {settings.db}: {error}; pass another file with --db"
         ) from None
     hub = Hub()
-    engine = Engine(tuple(settings.watched), plan_of(settings))
+    engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
     ingest = Ingest(store, engine, hub, _clock_us)
     ingest.restore()
     roller = Roller(store)
@@ -243,7 +245,7 @@ async def _tell_state(parts: Parts) -> None:
             if now != about:
                 parts.hub.publish(frame("about", now), {})
             about = now
-            metric = parts.engine.watched[0]
+            metric = parts.engine.alarmed[0]
             for series in parts.store.series.values():
                 chart = parts.engine.chart(series.id, metric)
                 state = documents.status_document(series, chart, parts.clock_us())["state"]

@@ -102,8 +102,16 @@ Watched = Annotated[
     typer.Option(
         "--watched",
         metavar="METRICS",
-        help="Metrics with a control chart. Default: latency,ttft,ms_per_token; also queue, load, "
+        help="Metrics whose changes open incidents. Default: latency,ttft,ms_per_token; also queue, load, "
         "prompt_ms_per_token, tokens_per_second.",
+    ),
+]
+Slo = Annotated[
+    str | None,
+    typer.Option(
+        "--slo",
+        metavar="LIST",
+        help="What is promised, shown on the charts: latency=2s,llama3.1:8b/ttft=500ms.",
     ),
 ]
 Config = Annotated[
@@ -199,6 +207,7 @@ def up(
     rules: Rules = None,
     learn: Learn = None,
     watched: Watched = None,
+    slo: Slo = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -242,6 +251,7 @@ def up(
         rules=rules,
         learn=learn,
         watched=watched,
+        slo=slo,
     )
     _run(app.run_up(loaded, _say))
 
@@ -257,6 +267,7 @@ def serve(
     rules: Rules = None,
     learn: Learn = None,
     watched: Watched = None,
+    slo: Slo = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -280,6 +291,7 @@ def serve(
         rules=rules,
         learn=learn,
         watched=watched,
+        slo=slo,
     )
     _run(app.run_serve(loaded, _say))
 

@@ -117,7 +117,7 @@ def violation_document(violation: Violation, series: Series) -> Document:
         "superseded": violation.superseded,
         "rule": violation.rule,
         "side": violation.side,
-        "severity": "critical" if violation.rule == "R1" else "warning",
+        "severity": violation.severity,
         "pattern_start": time_text(violation.pattern_start_us),
         "first_signal": time_text(violation.first_signal_us),
         "last_signal": time_text(violation.last_signal_us),
@@ -138,7 +138,13 @@ def violation_document(violation: Violation, series: Series) -> Document:
         "mean": _scaled(violation.mean, k),
         "std": _scaled(violation.std, k),
         "provisional": violation.provisional,
-        "cause": None,
+        "cause": None
+        if violation.cause_part is None
+        else {
+            "part": violation.cause_part,
+            "ms": ms(violation.cause_us),
+            "usual_ms": ms(violation.cause_usual_us),
+        },
         "acknowledged_at": time_text(violation.acknowledged_us),
         "acknowledged_by": violation.acknowledged_by,
         "note": violation.note,

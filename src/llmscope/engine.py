@@ -1,9 +1,10 @@
-"""The charts of all series: `observe` judges one observation on every watched metric. No I/O.
+"""The charts of all series: `observe` judges one observation on every charted metric. No I/O.
 
 Rows are handed in, so that replay after a restart, judging live, starting a phase in the past and a backtest
 are calls of the same charts.
 """
 
+import dataclasses
 import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from llmscope.observation import METRICS, WATCHED, Measured
 from llmscope.spc.alarms import Alarm, AlarmEvent
 from llmscope.spc.baseline import Baseline
+from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import BucketPoint, ControlChart, ManyVerdicts, Plan, Verdict, recentred
 from llmscope.spc.episodes import EpisodeEvent
 from llmscope.spc.failures import FailureChart
@@ -62,7 +64,7 @@ class Rows:
     times_us: Integers
     ok: npt.NDArray[np.bool_]
     loads_ms: Floats
-    values: dict[str, Floats]  # of each watched metric, in its unit
+    values: dict[str, Floats]  # of each charted metric, in its unit
 
 
 @dataclass(slots=True)
@@ -167,7 +169,7 @@ class Trace:
 
 @dataclass(slots=True)
 class Charts:
-    """The charts of one series."""
+    """The charts of one series: of the alarmed metrics, and of the others that it has told once."""
 
     by_metric: dict[str, ControlChart]
     failures: FailureChart
@@ -187,24 +189,41 @@ def _nothing(_series_id: int, _metric: str, _row_id: int) -> tuple[Floats, Integ
 
 
 class Engine:
-    """Judges observations of any number of series on the watched metrics.
+    """Judges observations of any number of series.
 
-    `values` gives what a fit learns from; it is asked only when one falls due.
+    Every metric of `charted` has limits and marks; only those of `alarmed` have detectors, which open incidents: the
+    budget of false alarms is theirs alone. `values` gives what a fit learns from; it is asked only when one falls due.
     """
 
     def __init__(
-        self, watched: tuple[str, ...] = WATCHED, plan: Plan | None = None, values: PhaseValues = _nothing
+        self,
+        alarmed: tuple[str, ...] = WATCHED,
+        plan: Plan | None = None,
+        values: PhaseValues = _nothing,
+        charted: tuple[str, ...] = (),
     ) -> None:
-        self.watched = watched
+        self.alarmed = alarmed
+        self.charted = (*alarmed, *(key for key in charted if key not in alarmed))
         self.plan = plan or Plan()
         self.values = values
-        self._metrics = tuple(METRICS[key] for key in watched)
+        self._plans = {key: self._plan_of(key) for key in self.charted}
+        self._metrics = tuple(METRICS[key] for key in self.charted)
         self._charts: dict[int, Charts] = {}
 
+    def _plan_of(self, metric: str) -> Plan:
+        budget = self.plan.budget if metric in self.alarmed else Budget(None)
+        return dataclasses.replace(self.plan, budget=budget, least_sigma=METRICS[metric].least_sigma)
+
     def chart(self, series_id: int, metric: str) -> ControlChart | None:
-        """The chart of a metric; None when it is not watched or the series has no observation yet."""
+        """The chart of a metric; None when it has none, or the series has not told it yet."""
         charts = self._charts.get(series_id)
         return None if charts is None else charts.by_metric.get(metric)
+
+    def metrics_of(self, series_id: int) -> list[str]:
+        """The metrics that a series has charts of: the alarmed ones, and of the others those that it has told."""
+        charts = self._charts.get(series_id)
+        told = () if charts is None else charts.by_metric
+        return [key for key in self.charted if key in self.alarmed or key in told]
 
     def failures(self, series_id: int) -> FailureChart | None:
         charts = self._charts.get(series_id)
@@ -230,9 +249,13 @@ class Engine:
         baselines: list[tuple[str, Baseline]] = []
         alarms: list[tuple[str, AlarmEvent]] = []
         cold = charts.cold.is_cold(row.measured.load_ms, row.id, row.time_us, row.ok)
-        for metric, chart in zip(self._metrics, charts.by_metric.values(), strict=True):
+        by_metric = charts.by_metric
+        for metric in self._metrics:
             key = metric.key
             value = metric.read(row.measured) if row.ok else None
+            if value is None and key not in self.alarmed:
+                continue
+            chart = by_metric.get(key) or self._told(charts, series_id, key)
             verdict = verdicts[key] = chart.update(value, row.id, row.time_us, cold and key != "load")
             if verdict.events:
                 events += [(key, event) for event in verdict.events]
@@ -252,10 +275,14 @@ class Engine:
         cold = charts.cold.are_cold(rows.loads_ms, rows.ids, rows.times_us, rows.ok)
         judged = ManyJudged()
         none_cold = np.zeros(len(cold), bool)
-        for key, chart in charts.by_metric.items():
-            told = chart.update_many(
-                rows.values[key], rows.ids, rows.times_us, none_cold if key == "load" else cold
-            )
+        for key in self.charted:
+            values = rows.values[key]
+            chart = charts.by_metric.get(key)
+            if chart is None:
+                if np.isnan(values).all():
+                    continue
+                chart = self._told(charts, series_id, key)
+            told = chart.update_many(values, rows.ids, rows.times_us, none_cold if key == "load" else cold)
             judged.events += [(key, event) for event in told.events]
             judged.baselines += [(key, row_id, baseline) for row_id, baseline in told.baselines]
             judged.alarms += [(key, event) for event in told.alarms]
@@ -267,13 +294,18 @@ class Engine:
 
     def _made(self, series_id: int) -> Charts:
         charts = self._charts[series_id] = Charts(
-            {key: self._new_chart(series_id, key) for key in self.watched}, FailureChart(self.plan.budget)
+            {key: self._new_chart(series_id, key) for key in self.alarmed}, FailureChart(self.plan.budget)
         )
         return charts
 
+    def _told(self, charts: Charts, series_id: int, metric: str) -> ControlChart:
+        """The chart of a metric that a series tells for the first time."""
+        chart = charts.by_metric[metric] = self._new_chart(series_id, metric)
+        return chart
+
     def _new_chart(self, series_id: int, metric: str) -> ControlChart:
         return ControlChart(
-            METRICS[metric].scale, self.plan, lambda row_id: self.values(series_id, metric, row_id)
+            METRICS[metric].scale, self._plans[metric], lambda row_id: self.values(series_id, metric, row_id)
         )
 
     @staticmethod
@@ -291,13 +323,14 @@ class Engine:
         return SeriesState(row_id, states, charts.failures, charts.cold)
 
     def resume(self, series_id: int, state: SeriesState, baselines: dict[str, Baseline]) -> list[str]:
-        """Take over a stored state; the metrics that it knows nothing of, which begin anew."""
+        """Take over a stored state; the charted metrics that it knows nothing of, which begin anew."""
         charts = self._made(series_id)
         charts.failures, charts.cold = state.failures, state.cold
         charts.failures.budget = self.plan.budget
         missing: list[str] = []
-        for key, chart in charts.by_metric.items():
+        for key in self.charted:
             if key in state.charts:
+                chart = charts.by_metric.get(key) or self._told(charts, series_id, key)
                 resume(chart, state.charts[key], baselines.get(key))
             else:
                 missing.append(key)
@@ -314,11 +347,11 @@ class Engine:
         without, it learns anew. Returns what the new chart found, and the baseline it began with.
         """
         charts = self._charts.get(series_id) or self._made(series_id)
-        before = charts.by_metric[metric]
+        before = charts.by_metric.get(metric)
         chart = self._new_chart(series_id, metric)
         values, ids, times_us, cold = rows
         baseline: Baseline | None = None
-        if alarm is not None and before.baseline is not None:
+        if alarm is not None and before is not None and before.baseline is not None:
             warm = ~cold
             baseline = recentred(before.baseline, values[warm], times_us[warm])
             chart.judge_by(baseline)

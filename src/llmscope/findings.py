@@ -17,6 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from llmscope import documents
+from llmscope.cause import cause_of
 from llmscope.engine import Engine, Judged, ManyJudged, Row, Rows, SeriesState, Values
 from llmscope.live import Hub, frame
 from llmscope.spc.alarms import Alarm, AlarmEvent
@@ -46,8 +47,12 @@ SAVE_GROWN_AFTER_S = 1.0  # one that grows, once a second: a restart replays wha
 RETRY_AFTER_S = 5.0
 CHECKPOINT_EVERY_US = 600_000_000  # ten minutes between stored states of a series: what a restart replays
 TOGETHER_US = 600_000_000  # metrics of one change are found within ten minutes of each other
+MOST_TOLD = (
+    300  # violations acknowledged at once that listeners hear of one by one; a queue holds 2,000 frames
+)
 FIRST_PHASE = "first observation"
 
+SAID = ("acknowledged_us", "acknowledged_by", "note")  # what people say of a violation
 _EPISODE = tuple(f.name for f in dataclasses.fields(Episode))
 _ALARM = tuple(f.name for f in dataclasses.fields(Alarm))
 EpisodeKey = tuple[int, str, str, str, str]
@@ -117,7 +122,7 @@ class Findings:
 
     def _resume(self, series: Series, stored: tuple[int, str] | None) -> int:
         """Bring the charts of a series to their stored state; the row up to which they have judged."""
-        metrics: Sequence[str] = self.engine.watched
+        metrics: Sequence[str] = self.engine.charted
         judged_id = 0
         if stored is not None:
             judged_id, document = stored
@@ -130,7 +135,7 @@ class Findings:
             else:
                 baselines = {
                     metric: baseline
-                    for metric in self.engine.watched
+                    for metric in self.engine.charted
                     if (baseline := self._baseline(series.id, metric)) is not None
                 }
                 metrics = self.engine.resume(series.id, state, baselines)
@@ -140,6 +145,8 @@ class Findings:
             judged_id = int(series.window.ids[-1])
         for metric in metrics:  # those that no state is known of learn from the window
             rows = self._rows(series, metric, 0)
+            if not len(rows[0]) and metric not in self.engine.alarmed:
+                continue
             upto = int(np.searchsorted(rows[1], judged_id, side="right"))
             told, _ = self.engine.begin_phase(series.id, metric, tuple(column[:upto] for column in rows))  # type: ignore[arg-type]
             for row_id, baseline in told.baselines:
@@ -243,36 +250,47 @@ class Findings:
         key = (series_id, metric, episode.chart, episode.rule, episode.side)
         known = self._open.get(key)
         if known is not None and known.first_signal_id == episode.first_signal_id:
-            violation = dataclasses.replace(
-                known, **{name: getattr(episode, name) for name in FOLLOWS if name != "superseded"}
-            )
+            follows = {name: getattr(episode, name) for name in FOLLOWS}
+            if episode.peak_id != known.peak_id:
+                follows |= self._cause(series_id, metric, episode)
+            violation = dataclasses.replace(known, **follows)
         else:
+            phase = self.phase(series_id, metric)
+            before = self._found_before.get((*key, episode.first_signal_id, phase))
+            said: dict[str, Any] = {}
+            if before is None:
+                before = self._next_violation_id
+                self._next_violation_id += 1
+            else:
+                said = {name: getattr(self.recent[series_id][before], name) for name in SAID}
             violation = Violation(
-                id=0,
+                id=before,
                 series_id=series_id,
                 metric=metric,
-                phase=self.phase(series_id, metric),
+                phase=phase,
                 **{name: getattr(episode, name) for name in _EPISODE},
+                **said,
+                **self._cause(series_id, metric, episode),
             )
-            before = self._found_before.get(_identity(violation))
-            if before is not None:
-                said = self.recent[series_id][before]
-                violation = dataclasses.replace(
-                    violation,
-                    id=before,
-                    acknowledged_us=said.acknowledged_us,
-                    acknowledged_by=said.acknowledged_by,
-                    note=said.note,
-                )
-            else:
-                violation = dataclasses.replace(violation, id=self._next_violation_id)
-                self._next_violation_id += 1
         if violation.open:
             self._open[key] = violation
         else:
             self._open.pop(key, None)
         self.recent[series_id][violation.id] = self._dirty_violations[violation.id] = violation
         return violation
+
+    def _cause(self, series_id: int, metric: str, episode: Episode) -> dict[str, Any]:
+        """The part of the request at its peak that made it slow, if one did; for a bucket, of its requests."""
+        width_us = 0
+        if episode.chart == "buckets":
+            chart = self.engine.chart(series_id, metric)
+            if chart is not None and chart.buckets is not None:
+                width_us = chart.buckets.reference.cadence.width_us
+        window = self.store.series[series_id].window
+        cause = cause_of(window, episode.pattern_start_id, episode.peak_id, width_us)
+        if cause is None:
+            return {"cause_part": None, "cause_us": None, "cause_usual_us": None}
+        return {"cause_part": cause.part, "cause_us": cause.us, "cause_usual_us": cause.usual_us}
 
     def _take_alarm(self, series_id: int, metric: str, event: AlarmEvent) -> StoredAlarm:
         """Note an alarm, and the incident that it opens, joins or ends."""
@@ -433,7 +451,7 @@ class Findings:
 
     def _judge_again(self, series: Series, from_us: int, cause: str, who: str | None) -> None:
         """Judge anew, from its beginning, every phase that the moment lies in."""
-        for metric in self.engine.watched:
+        for metric in self.engine.metrics_of(series.id):
             phases = self.phases.get((series.id, metric))
             first_id, first_us = (
                 (phases[-1].start_id, phases[-1].start_us) if phases else (0, series.first_us or 0)
@@ -539,15 +557,22 @@ class Findings:
         self.hub.publish(*self.incident_frame(incident))
         return incident
 
-    def acknowledged(self, violation: Violation) -> None:
-        """Note what a person said of a violation, now that it is stored."""
-        held = self.recent[violation.series_id]
-        if violation.id in held:
-            said = {name: getattr(violation, name) for name in ("acknowledged_us", "acknowledged_by", "note")}
-            held[violation.id] = violation = dataclasses.replace(held[violation.id], **said)
-            if violation.open:
-                self._open[_episode_key(violation)] = violation
-        self.hub.publish(*self.violation_frame(violation))
+    def acknowledged(self, violations: Sequence[Violation]) -> None:
+        """Note what a person said of violations, now that it is stored.
+
+        Of many at once listeners hear that there is more than can be told: to load the window again.
+        """
+        for violation in violations:
+            held = self.recent[violation.series_id]
+            if violation.id in held:
+                said = {name: getattr(violation, name) for name in SAID}
+                held[violation.id] = violation = dataclasses.replace(held[violation.id], **said)
+                if violation.open:
+                    self._open[_episode_key(violation)] = violation
+            if len(violations) <= MOST_TOLD:
+                self.hub.publish(*self.violation_frame(violation))
+        if len(violations) > MOST_TOLD:
+            self.hub.publish(frame("reset", b"{}"), {})
 
     # -- telling
 
@@ -696,13 +721,13 @@ def engine_row(row: r.Row) -> Row:
     return Row(row[r.ID], row[r.TIME_US], row[r.OUTCOME] == 0, r.measured(row))
 
 
-def engine_rows(rows: Sequence[r.Row], watched: Sequence[str]) -> Rows:
+def engine_rows(rows: Sequence[r.Row], charted: Sequence[str]) -> Rows:
     """Many rows of one series as the charts take them."""
     measured = measured_of(rows)
     ids = np.array([row[r.ID] for row in rows], np.int64)
     times_us = np.array([row[r.TIME_US] for row in rows], np.int64)
     ok = measured[:, COLUMN["outcome"]] == 0.0
-    values = {metric: metric_values(measured, metric) for metric in watched}
+    values = {metric: metric_values(measured, metric) for metric in charted}
     return Rows(ids, times_us, ok, measured[:, COLUMN["load_us"]], values)
 
 

@@ -283,7 +283,7 @@ class Ingest:
         name = documents.name_document(series) if listening else {}
         if len(rows) >= MANY:
             self.findings.take_many(
-                series, self.engine.observe_many(series.id, engine_rows(rows, self.engine.watched))
+                series, self.engine.observe_many(series.id, engine_rows(rows, self.engine.charted))
             )
             last = rows[-1][r.ID]
             told.append((last, frame("reset", b"{}", str(last)), name))

@@ -134,7 +134,10 @@ def tokens_per_second(eval_count: int | None, eval_ms: float | None) -> float | 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number read from an observation: its unit, its scale and which direction is bad."""
+    """A number read from an observation: its unit, its scale and which direction is bad.
+
+    `least_sigma` is the least that a chart of it takes sigma to be, for what is the same each time, in its unit.
+    """
 
     key: str
     title: str
@@ -142,6 +145,7 @@ class Metric:
     scale: Literal["log", "linear"]
     bad: Literal["up", "down"]
     read: Callable[[Measured], float | None]
+    least_sigma: float = 0.0
 
 
 METRICS: dict[str, Metric] = {
@@ -149,7 +153,8 @@ METRICS: dict[str, Metric] = {
     for m in (
         Metric("latency", "Response latency", "ms", "log", "up", lambda m: m.latency_ms),
         Metric("ttft", "Time to first token", "ms", "log", "up", lambda m: m.ttft_ms),
-        Metric("queue", "Queue time", "ms", "linear", "up", queue_ms),
+        # an idle server queues for exactly nothing: the first tenth of a millisecond is not out of control
+        Metric("queue", "Queue time", "ms", "linear", "up", queue_ms, least_sigma=0.1),
         Metric("load", "Load time", "ms", "log", "up", lambda m: m.load_ms),
         Metric("prompt_ms_per_token", "Prefill per token", "ms/token", "log", "up", prompt_ms_per_token),
         Metric("ms_per_token", "Time per output token", "ms/token", "log", "up", ms_per_token),
@@ -164,4 +169,4 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-WATCHED = ("latency", "ttft", "ms_per_token")  # judged by default; the rest are read on demand
+WATCHED = ("latency", "ttft", "ms_per_token")  # alarmed by default; the rest have charts without detectors

@@ -71,7 +71,7 @@ def settings_page() -> str:
             _code([name]),
             "" if name in WITHOUT_FLAG else _code(flags),
             _code(variables_of(name)),
-            "" if field.default_factory or field.default is None else _code([_shown(field.default)]),
+            "" if field.default_factory or field.default in (None, ()) else _code([_shown(field.default)]),
             field.description,
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -6,6 +6,7 @@
 import difflib
 import ipaddress
 import json
+import math
 import os
 import re
 import tomllib
@@ -45,6 +46,7 @@ METRIC_KEYS = (
     "ms_per_token",
     "tokens_per_second",
 )
+DURATIONS = ("latency", "ttft", "queue", "load")  # of these metrics, those that are shown in seconds
 
 
 class WrongSetting(ValueError):
@@ -150,6 +152,54 @@ def comma_separated(value: Any) -> Any:
     return list(dict.fromkeys(part.strip() if isinstance(part, str) else part for part in parts if part))
 
 
+class SloSetting(BaseModel):
+    """What is promised of a metric, as it is shown: seconds of a duration; of every model when none is named."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    model: str | None
+    metric: Literal[METRIC_KEYS]  # type: ignore[valid-type]
+    value: float
+
+
+def slo_text(text: str) -> SloSetting:
+    """What people write: `metric=value`, or `model/metric=value` for one model.
+
+    >>> [slo_text(text) for text in ("latency=2s", "qwen/qwen3:8b/ttft=500ms", "tokens_per_second=20")]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    [SloSetting(model=None, metric='latency', value=2.0),
+     SloSetting(model='qwen/qwen3:8b', metric='ttft', value=0.5),
+     SloSetting(model=None, metric='tokens_per_second', value=20.0)]
+    """
+    name, _, written = text.rpartition("=")
+    model, slash, metric = name.strip().rpartition("/")
+    if not name or (slash and not model):
+        raise ValueError(f"must be promises such as latency=2s or llama3.1:8b/ttft=500ms, not {text!r}")
+    if metric not in METRIC_KEYS:
+        raise ValueError(f"has {text!r}, but {metric!r} is not one of {', '.join(METRIC_KEYS)}")
+    try:
+        value = seconds(written) if metric in DURATIONS else float(written)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < math.inf:
+        needs = "a duration such as 2s or 500ms" if metric in DURATIONS else "a number such as 20"
+        raise ValueError(f"has {text!r}, but {metric} needs {needs}, greater than 0")
+    return SloSetting(model=model or None, metric=metric, value=value)
+
+
+def slo_list(value: Any) -> Any:
+    """Promises from a text with commas or a list of texts; each metric of a model once."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple)) or not all(isinstance(part, str) for part in value):
+        return value
+    found = [slo_text(part.strip()) for part in value if part.strip()]
+    for i, slo in enumerate(found):
+        if (slo.model, slo.metric) in [(other.model, other.metric) for other in found[:i]]:
+            raise ValueError(f"promises {slo.metric}{f' of {slo.model}' if slo.model else ''} twice")
+    return tuple(found)
+
+
 def from_json(value: Any) -> Any:
     """What a JSON text says: lists of tables have no better form in the environment."""
     if not isinstance(value, str):
@@ -245,7 +295,8 @@ class Settings(BaseSettings):
     watched: Annotated[tuple[Literal[METRIC_KEYS], ...], BeforeValidator(comma_separated)] = Field(  # type: ignore[valid-type]
         ("latency", "ttft", "ms_per_token"),
         min_length=1,
-        description=f"Metrics with a control chart, of {', '.join(METRIC_KEYS)}.",
+        description="Metrics whose changes open incidents; every metric that is told has a chart with limits and "
+        f"marks. Of {', '.join(METRIC_KEYS)}.",
     )
     budget: Annotated[str, AfterValidator(budget_text)] = Field(
         "1/week",
@@ -264,6 +315,11 @@ class Settings(BaseSettings):
     learn: Annotated[Seconds, Field(ge=1_800, le=30 * 86_400)] = Field(
         86_400.0,
         description="Observed time after which a baseline is locked; detectors run from the first half hour on.",
+    )
+    slo: Annotated[tuple[SloSetting, ...], BeforeValidator(slo_list)] = Field(
+        (),
+        description="What is promised, shown beside the limits: `latency=2s,llama3.1:8b/ttft=500ms`; a duration, or a "
+        "number for the metrics per token and per second. It changes no judgement.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(
         "warning", description="What is logged, to standard error."

@@ -15,6 +15,7 @@ from llmscope.api import (
     health,
     history,
     incidents,
+    overview,
     pages,
     phases,
     problems,
@@ -28,8 +29,6 @@ from llmscope.api.parts import Parts
 from llmscope.api.shapes import (
     STREAM_EVENTS,
     AcceptedOut,
-    AcknowledgedOut,
-    OverviewOut,
     Problem,
 )
 from llmscope.api.stats import StatsDoor
@@ -67,7 +66,19 @@ def _routes() -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    for module in (spc, history, series, phases, incidents, violations, backtest, stream, system, health):
+    for module in (
+        spc,
+        history,
+        series,
+        overview,
+        phases,
+        incidents,
+        violations,
+        backtest,
+        stream,
+        system,
+        health,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
@@ -98,8 +109,6 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
     schemas.update(components)
     extra: tuple[type[BaseModel], ...] = (
         AcceptedOut,
-        AcknowledgedOut,
-        OverviewOut,
         Problem,
         *STREAM_EVENTS,
     )

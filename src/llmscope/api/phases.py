@@ -27,7 +27,7 @@ Who = Annotated[str | None, Field(max_length=200)]
 
 
 class NewPhase(BaseModel):
-    """A phase to begin: `at` a past moment, or now; of one metric, or of every watched one."""
+    """A phase to begin: `at` a past moment, or now; of one metric, or of every one with a chart."""
 
     at: AwareDatetime | None = None
     metric: str | None = None
@@ -72,7 +72,7 @@ async def list_phases(request: Request, series_id: int) -> Response:
 def phase_documents(parts: Parts, series: Series, metric: str | None = None) -> list[documents.Document]:
     """The phases of a series; a metric without a decision has had one, from its first observation on."""
     found: list[documents.Document] = []
-    for key in parts.engine.watched if metric is None else (metric,):
+    for key in parts.engine.metrics_of(series.id) if metric is None else (metric,):
         versions = parts.store.baselines.get((series.id, key), ())
         phases = parts.ingest.findings.phases_of(series, key)
         found += [documents.phase_document(phase, versions) for phase in phases]
@@ -87,9 +87,10 @@ async def begin_phase(request: Request, series_id: int, new: NewPhase) -> Respon
     """
     parts = parts_of(request)
     series = _series(parts, series_id)
-    if new.metric is not None and new.metric not in parts.engine.watched:
-        raise HTTPException(422, f"metric: '{new.metric}' is not one of {', '.join(parts.engine.watched)}")
-    metrics = parts.engine.watched if new.metric is None else (new.metric,)
+    metrics = parts.engine.metrics_of(series.id)
+    if new.metric is not None and new.metric not in metrics:
+        raise HTTPException(422, f"metric: '{new.metric}' is not one of {', '.join(metrics)}")
+    metrics = metrics if new.metric is None else [new.metric]
     at_us = None if new.at is None else documents.to_us(new.at)
     if at_us is not None and at_us > parts.clock_us():
         raise HTTPException(422, "at: lies in the future")
@@ -115,9 +116,8 @@ async def exclude(request: Request, series_id: int, new: NewExclusion) -> Respon
     """Leave observations out of learning and judging; they are still shown. The phase is judged again."""
     parts = parts_of(request)
     series = _series(parts, series_id)
-    exclusion = await parts.ingest.findings.exclude(
-        series, documents.to_us(new.from_), documents.to_us(new.to), new.reason, new.who
-    )
+    from_us, to_us = documents.to_us(new.from_), documents.to_us(new.to)
+    exclusion = await parts.ingest.findings.exclude(series, from_us, to_us, new.reason, new.who)
     return _answer(documents.exclusion_document(exclusion), 201)
 
 

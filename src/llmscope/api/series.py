@@ -15,12 +15,13 @@ router = APIRouter(tags=["series"])
 
 @router.get("/api/series", response_model=SeriesListOut)
 async def list_series(request: Request, selection: Selection) -> Response:
-    """Every series with its first and last observation, its counts and its status, one entry a metric."""
+    """Every series with its first and last observation, its counts and its status, one entry a metric that it has a
+    chart of."""
     parts = parts_of(request)
     now_us = parts.clock_us()
     found: list[dict[str, Any]] = []
     for series in selection.series(parts.store):
-        for metric in parts.engine.watched:
+        for metric in parts.engine.metrics_of(series.id):
             chart = parts.engine.chart(series.id, metric)
             found.append(
                 {

@@ -337,6 +337,7 @@ class ViolationPageOut(BaseModel):
     violations: list[ViolationOut]
     next: str | None
     total: int
+    counts: dict[str, int] = Field(description="How many of each rule, under every other filter.")
 
 
 class AcknowledgedOut(BaseModel):

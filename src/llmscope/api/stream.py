@@ -102,11 +102,11 @@ def _missed(parts: Parts, selection: SeriesFilter, metric: str | None, cursor: s
             for incident in findings.incidents.get(series.id, {}).values()
             if not incident.superseded
         ]
-        for watched in parts.engine.watched:
-            if metric in (None, watched):
-                versions = parts.store.baselines.get((series.id, watched), [])
-                spc = documents.limits_document(watched, parts.engine.chart(series.id, watched), versions)
-                about = documents.name_document(series) | {"metric": watched}
+        for charted in parts.engine.metrics_of(series.id):
+            if metric in (None, charted):
+                versions = parts.store.baselines.get((series.id, charted), [])
+                spc = documents.limits_document(charted, parts.engine.chart(series.id, charted), versions)
+                about = documents.name_document(series) | {"metric": charted}
                 frames.append(frame("limits", orjson.dumps(about | {"spc": spc})))
     return frames
 
@@ -132,7 +132,7 @@ def _observations(parts: Parts, series: Series, since: int, count: int) -> list[
 
 
 def _status(parts: Parts, series: Series, metric: str | None) -> bytes:
-    return status_frame(parts, series, metric or parts.engine.watched[0])
+    return status_frame(parts, series, metric or parts.engine.alarmed[0])
 
 
 def status_frame(parts: Parts, series: Series, metric: str) -> bytes:

@@ -1,22 +1,23 @@
-"""`/api/violations`: the log, one violation with the observations around it, acknowledgement, CSV."""
+"""`/api/violations`: the log, one violation with the observations around it, acknowledgement, CSV and JSON."""
 
 import asyncio
 import csv
+import dataclasses
 import io
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from llmscope import documents
 from llmscope.api.parts import Parts, Selection, SeriesFilter, parts_of
-from llmscope.api.shapes import ContextOut, ViolationOut, ViolationPageOut
+from llmscope.api.shapes import AcknowledgedOut, ContextOut, ViolationOut, ViolationPageOut
 from llmscope.observation import METRICS, tokens_per_second
 from llmscope.spc.rules import RULES
 from llmscope.store import Series, Violation, ViolationQuery
@@ -25,7 +26,7 @@ from llmscope.store.rows import Row, ms
 
 RULE_NAMES = tuple(RULES)
 BASELINE_POINTS = 150  # the good points before the pattern that "what it usually is" is the median of
-CSV_PAGE = 1_000
+EXPORT_PAGE = 1_000
 
 router = APIRouter(tags=["violations"])
 
@@ -45,16 +46,32 @@ def _query(
     superseded: Annotated[
         bool, Query(description="Those of judgements that were made again, instead of those in force.")
     ] = False,
+    severity: Annotated[
+        Literal["critical", "warning"] | None, Query(description="critical is R1, warning every other rule.")
+    ] = None,
+    from_: Annotated[
+        AwareDatetime | None, Query(alias="from", description="Only those that lasted until then, or later.")
+    ] = None,
+    to: Annotated[AwareDatetime | None, Query(description="Only those that began by then.")] = None,
+    search: Annotated[
+        str | None,
+        Query(
+            max_length=100,
+            description="Only those with this text, in whatever case, in model, provider, server, rule, side, "
+            "cause, note or the name of who acknowledged.",
+        ),
+    ] = None,
 ) -> ViolationQuery:
     rules = None if rule is None else tuple(rule.split(","))
     if rules is not None and (unknown := [name for name in rules if name not in RULE_NAMES]):
         raise HTTPException(422, f"rule: '{unknown[0]}' is not one of {', '.join(RULE_NAMES)}")
     if metric is not None and metric not in METRICS:
         raise HTTPException(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}")
-    since_us = None if hours is None else parts_of(request).clock_us() - int(hours * 3.6e9)
+    since_us = [] if hours is None else [parts_of(request).clock_us() - int(hours * 3.6e9)]
+    since_us += [] if from_ is None else [documents.to_us(from_)]
     s: SeriesFilter = selection
     return ViolationQuery(
-        since_us,
+        max(since_us, default=None),
         s.provider,
         s.model,
         s.server,
@@ -65,6 +82,9 @@ def _query(
         open,
         chart,
         superseded,
+        None if to is None else documents.to_us(to),
+        severity,
+        search or None,
     )
 
 
@@ -77,21 +97,35 @@ async def list_violations(
     wanted: Wanted,
     limit: Annotated[int, Query(ge=1, le=1000, description="Entries a page.")] = 100,
     after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    offset: Annotated[
+        int, Query(ge=0, lt=2**31, description="Entries to pass over, instead of `after`.")
+    ] = 0,
 ) -> Response:
     """Violations, newest first; `next` is null on the last page."""
     parts = parts_of(request)
     position = _position(after)
+    if position is not None and offset:
+        raise HTTPException(422, "offset: cannot be given together with after")
     await parts.ingest.settle()
-    found, total = await run_in_threadpool(
-        lambda: (
-            parts.store.violations.page(wanted, limit + 1, position),
-            parts.store.violations.count(wanted),
-        )
-    )
+    body = await run_in_threadpool(_page, parts, wanted, limit, position, offset)
+    return Response(body, media_type="application/json")
+
+
+def _page(
+    parts: Parts, wanted: ViolationQuery, limit: int, position: tuple[int, int] | None, offset: int
+) -> bytes:
+    log = parts.store.violations
+    found = log.page(wanted, limit + 1, position, offset)
+    counts = log.counts(dataclasses.replace(wanted, rules=None))
     page = found[:limit]
-    following = f"{page[-1].first_signal_us}-{page[-1].id}" if len(found) > limit else None
-    body = {"violations": [_document(parts, v) for v in page], "next": following, "total": total}
-    return Response(orjson.dumps(body), media_type="application/json")
+    return orjson.dumps(
+        {
+            "violations": [_document(parts, v) for v in page],
+            "next": f"{page[-1].first_signal_us}-{page[-1].id}" if len(found) > limit else None,
+            "total": sum(n for rule, n in counts.items() if wanted.rules is None or rule in wanted.rules),
+            "counts": counts,
+        }
+    )
 
 
 @router.get("/api/violations.csv")
@@ -103,6 +137,30 @@ async def violations_csv(request: Request, wanted: Wanted) -> StreamingResponse:
         _csv(parts, wanted),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="llmscope-violations.csv"'},
+    )
+
+
+@router.get(
+    "/api/violations.json",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {
+                "application/json": {
+                    "schema": {"type": "array", "items": {"$ref": "#/components/schemas/ViolationOut"}}
+                }
+            }
+        }
+    },
+)
+async def violations_json(request: Request, wanted: Wanted) -> StreamingResponse:
+    """All violations that the filters admit, newest first, as one JSON array."""
+    parts = parts_of(request)
+    await parts.ingest.settle()
+    return StreamingResponse(
+        _json(parts, wanted),
+        media_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="llmscope-violations.json"'},
     )
 
 
@@ -133,25 +191,44 @@ class Acknowledgement(BaseModel):
     note: str | None = Field(None, max_length=2000, description="What it was, or what was done.")
 
 
+class AcknowledgementOfMany(Acknowledgement):
+    """Who has seen these violations, and what they say of them."""
+
+    ids: list[Annotated[int, Field(ge=1, lt=2**63)]] = Field(min_length=1, max_length=10_000)
+
+
+@router.post("/api/violations/acknowledge", response_model=AcknowledgedOut)
+async def acknowledge_many(request: Request, said: AcknowledgementOfMany) -> dict[str, int]:
+    """Note that somebody has seen these violations: all of them, or none when there is one that is not known."""
+    parts = parts_of(request)
+    found = await _acknowledge(parts, said.ids, parts.clock_us(), said.who, said.note)
+    return {"acknowledged": len(found)}
+
+
 @router.post("/api/violations/{violation_id}/acknowledge", response_model=ViolationOut)
 async def acknowledge(request: Request, violation_id: int, said: Acknowledgement) -> dict[str, Any]:
     """Note that somebody has seen this violation; a second time replaces the first."""
     parts = parts_of(request)
-    return await _acknowledge(parts, violation_id, parts.clock_us(), said.who, said.note)
+    (found,) = await _acknowledge(parts, [violation_id], parts.clock_us(), said.who, said.note)
+    return _document(parts, found)
 
 
 @router.delete("/api/violations/{violation_id}/acknowledge", response_model=ViolationOut)
 async def unacknowledge(request: Request, violation_id: int) -> dict[str, Any]:
     """Take an acknowledgement back."""
-    return await _acknowledge(parts_of(request), violation_id, None, None, None)
+    parts = parts_of(request)
+    (found,) = await _acknowledge(parts, [violation_id], None, None, None)
+    return _document(parts, found)
 
 
 async def _acknowledge(
-    parts: Parts, violation_id: int, at_us: int | None, who: str | None, note: str | None
-) -> dict[str, Any]:
-    await _violation(parts, violation_id)
+    parts: Parts, ids: Sequence[int], at_us: int | None, who: str | None, note: str | None
+) -> list[Violation]:
+    """Note it in one transaction, and tell whoever listens; the violations as they are then."""
+    await parts.ingest.settle()
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
+    unknown: list[int | None] = [None]
 
     def finish(error: Exception | None) -> None:
         if error is None:
@@ -160,13 +237,17 @@ async def _acknowledge(
             loop.call_soon_threadsafe(done.set_exception, error)
 
     def run(connection: sqlite3.Connection) -> None:
-        parts.store.violations.acknowledge(connection, violation_id, at_us, who, note)
+        unknown[0] = parts.store.violations.unknown(connection, ids)
+        if unknown[0] is None:
+            parts.store.violations.acknowledge(connection, ids, at_us, who, note)
 
     parts.store.write(run, finish)
     await done
-    violation = await _violation(parts, violation_id)
-    parts.ingest.findings.acknowledged(violation)
-    return _document(parts, violation)
+    if unknown[0] is not None:
+        raise HTTPException(404, f"there is no violation {unknown[0]}")
+    found = await run_in_threadpool(parts.store.violations.of_ids, ids)
+    parts.ingest.findings.acknowledged(found)
+    return found
 
 
 async def _violation(parts: Parts, violation_id: int) -> Violation:
@@ -271,23 +352,36 @@ def _csv(parts: Parts, wanted: ViolationQuery) -> Iterator[str]:
     """A header and one line a violation, page by page; text that a spreadsheet would run is quoted."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    position: tuple[int, int] | None = None
-    header_due = True
-    while True:
-        page = parts.store.violations.page(wanted, CSV_PAGE, position)
+    writer.writerow(_CSV_HEADER)
+    for page in _pages(parts, wanted):
         for violation in page:
             document = _document(parts, violation)
-            if header_due:
-                writer.writerow(document.keys())
-                header_due = False
+            cause = document["cause"] or {}
+            document |= {"cause": cause.get("part")}
+            document |= {"cause_ms": cause.get("ms"), "cause_usual_ms": cause.get("usual_ms")}
             writer.writerow([_cell(value) for value in document.values()])
-        if header_due:
-            writer.writerow(_CSV_HEADER)
-            header_due = False
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-        if len(page) < CSV_PAGE:
+
+
+def _json(parts: Parts, wanted: ViolationQuery) -> Iterator[bytes]:
+    """An array, page by page."""
+    before = b"["
+    for page in _pages(parts, wanted):
+        if page:
+            yield before + b",\n".join([orjson.dumps(_document(parts, v)) for v in page])
+            before = b",\n"
+    yield b"[]" if before == b"[" else b"]"
+
+
+def _pages(parts: Parts, wanted: ViolationQuery) -> Iterator[list[Violation]]:
+    """All that the filters admit, newest first; the last page may be empty."""
+    position: tuple[int, int] | None = None
+    while True:
+        page = parts.store.violations.page(wanted, EXPORT_PAGE, position)
+        yield page
+        if len(page) < EXPORT_PAGE:
             return
         position = page[-1].first_signal_us, page[-1].id
 
@@ -299,4 +393,4 @@ def _cell(value: object) -> object:
     return value
 
 
-_CSV_HEADER = tuple(ViolationOut.model_fields)
+_CSV_HEADER = (*ViolationOut.model_fields, "cause_ms", "cause_usual_ms")

@@ -67,12 +67,16 @@ def limits(centre: float, sigma: float, scale: Scale) -> Limits:
 
 
 def fit(
-    values: npt.NDArray[np.float64], times_us: npt.NDArray[np.int64], scale: Scale, state: State
+    values: npt.NDArray[np.float64],
+    times_us: npt.NDArray[np.int64],
+    scale: Scale,
+    state: State,
+    least_sigma: float = 0.0,
 ) -> Baseline | None:
     """Baseline of good values (ln of them on the log scale, as the chart holds them), shape (n,).
 
     Points further than 4 robust sigma from the median are left out once; then mean and sample standard
-    deviation. None with fewer than two points. `n` counts all points given.
+    deviation, at least `least_sigma` on the scale. None with fewer than two points. `n` counts all points given.
     """
     if len(values) < 2:
         return None
@@ -83,6 +87,6 @@ def fit(
         kept = values
     centre = float(kept.mean())
     floor = SIGMA_FLOOR if scale == "log" else SIGMA_FLOOR * max(abs(centre), 1e-9)
-    sigma = max(float(kept.std(ddof=1)), floor)
+    sigma = max(float(kept.std(ddof=1)), floor, least_sigma)
     spacing = np.diff(np.sort(times_us))
     return Baseline(centre, sigma, scale, len(values), int(np.median(spacing)), state)

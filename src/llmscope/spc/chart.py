@@ -61,6 +61,7 @@ class Plan:
     side: Sides = "both"
     run: int | None = None
     trend: int | None = None
+    least_sigma: float = 0.0  # on the chart's scale, for a process that is the same each time
 
     def stage_us(self, stage: int) -> int:
         """Observed time at which the stage is fitted; the last one locks."""
@@ -259,11 +260,11 @@ class ControlChart:
             done = self.buckets.collector.add(x, row_id, time_us)
             if done is not None:
                 bucket, alarms = self.buckets.judge(done, events)
-        if self._is_locked or cold:
-            if bucket is None:
-                return _verdict(z, broken, tuple(events))
-            return Verdict(z, broken, tuple(events), None, bucket, tuple(alarms))
-        fitted = self._learn(x, row_id, time_us, since_us, events)
+        fitted = None
+        if not (self._is_locked or cold):
+            fitted = self._learn(x, row_id, time_us, since_us, events)
+        if bucket is None and fitted is None:
+            return _verdict(z, broken, tuple(events))
         return Verdict(z, broken, tuple(events), fitted, bucket, tuple(alarms))
 
     def exclude(self, events: list[EpisodeEvent]) -> None:
@@ -378,14 +379,17 @@ class ControlChart:
     ) -> Baseline | None:
         """Count a good value, and fit what falls due with it."""
         self.learned_n = n = self.learned_n + 1
-        if n > 1:
-            self.learned_us += max(0, min(since_us, self._gap_us if self.baseline else since_us))
+        if n > 1 and since_us > 0:
+            gap_us = self._gap_us  # without end before there are limits
+            self.learned_us += since_us if since_us < gap_us else gap_us
         if n <= EARLY_FITS[-1]:
             self.early.append((x, time_us))
             if n not in EARLY_FITS:
                 return None
             values, times_us = zip(*self.early, strict=True)
-            fitted = fit(np.array(values), np.array(times_us), self.scale, "provisional")
+            fitted = fit(
+                np.array(values), np.array(times_us), self.scale, "provisional", self.plan.least_sigma
+            )
             if n == EARLY_FITS[-1]:
                 self.early = []
             return self._take(fitted, events)
@@ -541,7 +545,7 @@ def recentred(baseline: Baseline, values: Floats, times_us: Integers) -> Baselin
 def phase_one(values: Floats, times_us: Integers, scale: Scale, state: State, plan: Plan) -> Baseline | None:
     """Everything a chart learns from the good values of a stretch in control, in the metric's unit."""
     x = np.log(values) if scale == "log" else values
-    baseline = fit(x, times_us, scale, state)
+    baseline = fit(x, times_us, scale, state, plan.least_sigma)
     if baseline is None:
         return None
     reference = learn(x, times_us)

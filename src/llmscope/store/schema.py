@@ -308,7 +308,23 @@ INSERT INTO rolled (row_id) VALUES (0);
 CREATE INDEX violation_by_series ON violation (series_id, metric, last_signal_us);
 """
 
-MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, ROLLUPS)
+LOG_PAGES = """
+-- a page anywhere in a long log, and how many there are of each rule, without reading the rows between
+-- (50,000 of 100,000 rows, page of 1,000 at the end: 8 ms instead of 38, the counts 5 instead of 26)
+CREATE INDEX violation_by_chart ON violation
+    (chart, metric, superseded, first_signal_us, id, rule, series_id, last_signal_us, open, acknowledged_us);
+CREATE INDEX violation_by_rule ON violation
+    (chart, metric, superseded, rule, series_id, first_signal_us, last_signal_us, open, acknowledged_us);
+"""
+
+CAUSES = """
+-- the part of the worst request that explains what it took longer than usual, where one does
+ALTER TABLE violation ADD COLUMN cause_part TEXT;
+ALTER TABLE violation ADD COLUMN cause_us INTEGER;
+ALTER TABLE violation ADD COLUMN cause_usual_us INTEGER;
+"""
+
+MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, ROLLUPS, LOG_PAGES, CAUSES)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -17,7 +17,7 @@ from llmscope.store.incidents import Records
 from llmscope.store.rollups import Rollups
 from llmscope.store.rows import Row
 from llmscope.store.schema import migrate
-from llmscope.store.violations import Violation, ViolationTable
+from llmscope.store.violations import Violation, ViolationTable, folded
 from llmscope.store.window import Window
 from llmscope.store.writer import Append, Write, Writer
 
@@ -135,6 +135,7 @@ class Store:
     def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=check_same_thread)
         connection.execute("PRAGMA busy_timeout = 5000")
+        connection.create_function("folded", 1, folded, deterministic=True)
         return connection
 
     def close(self) -> None:
