@@ -4,7 +4,7 @@ say the same thing of the same object. Times become RFC 3339, durations of chart
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -561,8 +561,13 @@ def observation_document(
     }
 
 
-def live_document(row: Row, name: Mapping[str, str], error: str | None, judged: Judged) -> Document:
-    """One observation as the live stream tells it: small, with what the charts said of it."""
+def live_document(
+    row: Row, name: Mapping[str, str], error: str | None, judged: Judged, alarmed: Collection[str] = ()
+) -> Document:
+    """One observation as the live stream tells it: small, with what the charts said of it.
+
+    Verdicts are those of the metrics that raise alarms, and of others on which a rule is broken.
+    """
     queue = METRICS["queue"].read(r.measured(row))
     return {
         "id": row[r.ID],
@@ -585,8 +590,9 @@ def live_document(row: Row, name: Mapping[str, str], error: str | None, judged: 
         "gpu_percent": percent(row[17]),
         "gpu_memory_percent": percent(row[18]),
         "verdicts": {
-            metric: {"z": _round(v.z), "rules": [rule for rule, _side in v.rules]}
+            metric: {"z": None if v.z is None else round(v.z, 3), "rules": [rule for rule, _side in v.rules]}
             for metric, v in judged.verdicts.items()
+            if metric in alarmed or v.rules
         },
         "cold": judged.cold,
         "buckets": {

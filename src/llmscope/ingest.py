@@ -298,7 +298,9 @@ class Ingest:
                 violations |= changed
                 incidents |= told_of
             if listening:
-                document = documents.live_document(row, name, errors.get(row[r.ID]), judged)
+                document = documents.live_document(
+                    row, name, errors.get(row[r.ID]), judged, self.engine.alarmed
+                )
                 told.append((row[r.ID], frame("observation", orjson.dumps(document), str(row[r.ID])), name))
         if listening:
             last = rows[-1][r.ID]

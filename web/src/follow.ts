@@ -1,9 +1,10 @@
 // Where the data comes from: the window of a series, then what happens, over the stream and by polling while that is away.
 
 import { useEffect, useRef } from "react";
+import { flushSync } from "react-dom";
 import { getAbout, getHistory, getNumbers, getSeries, getWindow, names, sameSeries, type SeriesName } from "./api/client";
 import { Live } from "./api/live";
-import type { LiveObservationOut, SeriesOut, ViolationOut } from "./api/schema";
+import type { LiveObservationOut, SeriesOut, SystemOut, ViolationOut } from "./api/schema";
 import { valueOf } from "./chart/lines";
 import { formatClock, formatNumber } from "./format";
 import type { Points } from "./points";
@@ -11,10 +12,11 @@ import { metricText } from "./rules";
 import { isLive, mostRecent, type Action, type Range, type Span, type State, type View } from "./state";
 
 const LOOK_FOR_SERIES_MS = 5_000;
-const LOOK_AGAIN_MS = 30_000; // once there is something to watch
-const NUMBERS_EVERY_MS = 10_000;
+const LOOK_AGAIN_MS = 60_000; // once there is something to watch
+const NUMBERS_EVERY_MS = 15_000;
 const HISTORY_EVERY_MS = 60_000;
 const TELL_EVERY_MS = 200; // points go to the chart at once, to the tiles so often at most
+const READINGS_WAIT_MS = 1_200; // they come with the next point, or after so long
 const SPEAK_EVERY_MS = 30_000;
 const STRETCHES = 480;
 const ZOOM_SETTLES_MS = 120;
@@ -115,7 +117,10 @@ export class Follower {
   private live: Live | null = null;
   private readonly timers: ReturnType<typeof setInterval>[] = [];
   private untold: LiveObservationOut[] = [];
+  private readings: SystemOut[] = [];
+  private tellingAt = 0;
   private telling: ReturnType<typeof setTimeout> | undefined;
+  private phase: number | null = null;
   private wasAway = false;
   private toldAt = 0;
   private spokeAt = 0;
@@ -232,9 +237,14 @@ export class Follower {
       incident: (incident) => dispatch({ type: "incident", incident }),
       limits: (limits) => {
         dispatch({ type: "limits", limits });
-        this.hears.changed(); // marks of a judgement that was made again are gone
+        const phase = limits.spc.limits.at(-1)?.phase ?? null;
+        if (this.phase !== null && phase !== this.phase) this.hears.changed(); // marks judged again are others
+        this.phase = phase;
       },
-      system: (system) => dispatch({ type: "system", system }),
+      system: (system) => {
+        this.readings.push(system);
+        this.soon(READINGS_WAIT_MS);
+      },
       status: (event) => dispatch({ type: "status", status: event.status }),
       about: (about) => dispatch({ type: "about", about }),
       reset: () => {
@@ -260,15 +270,28 @@ export class Follower {
       this.points.dropBefore(Date.now() / 1000 - this.range.hours * 3600);
     }
     this.untold.push(observation);
-    this.telling ??= setTimeout(() => this.tell(), Math.max(0, this.toldAt + TELL_EVERY_MS - Date.now()));
+    this.soon(Math.max(0, this.toldAt + TELL_EVERY_MS - Date.now()));
+  }
+
+  /** Tell what has gathered in the frame in which the chart draws it: one layout and one painting for both. */
+  private soon(wait: number): void {
+    if (this.telling !== undefined && this.tellingAt <= Date.now() + wait) return;
+    clearTimeout(this.telling);
+    this.tellingAt = Date.now() + wait;
+    this.telling = setTimeout(() => (document.hidden ? this.tell() : requestAnimationFrame(() => this.tell())), wait);
   }
 
   private tell(): void {
     this.telling = undefined;
     this.toldAt = Date.now();
-    const observations = this.untold;
+    if (this.stopped) return;
+    const [observations, readings] = [this.untold, this.readings];
     this.untold = [];
-    this.dispatch({ type: "observations", observations });
+    this.readings = [];
+    flushSync(() => {
+      for (const system of readings) this.dispatch({ type: "system", system });
+      if (observations.length) this.dispatch({ type: "observations", observations });
+    });
   }
 
   private announce(violation: ViolationOut): void {

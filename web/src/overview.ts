@@ -3,7 +3,7 @@
 import { getOverview, type SeriesName } from "./api/client";
 import { Live } from "./api/live";
 import type { IncidentOut, LiveObservationOut, OverviewTargetOut, StatusOut, ViolationOut } from "./api/schema";
-import { valueOf } from "./chart/lines";
+import { distance, valueOf } from "./chart/lines";
 import { formatDuration, formatTime } from "./format";
 import type { Connection } from "./state";
 
@@ -171,7 +171,7 @@ export class Targets {
     if (!target) return this.fetchSoon();
     const value = valueOf(this.metric, event);
     const verdict = event.verdicts[this.metric] as { z: number | null } | undefined;
-    const told = { ...afterPoint(target, event), ...(value !== null && { last: value, last_z: verdict?.z ?? null }) };
+    const told = { ...afterPoint(target, event), ...(value !== null && { last: value, last_z: verdict?.z ?? zOf(target, value) }) };
     const last = target.times_ms.at(-1);
     const isBegun = last !== undefined && event.time_ms < last + this.stepMs;
     const counted = target.middle.at(-1) ?? null; // what the server had seen in this stretch weighs as one value
@@ -359,4 +359,10 @@ export function standingText(target: OverviewTargetOut, now = Date.now()): strin
     case "not_judged":
       return "Not judged";
   }
+}
+
+/** Where a value sits by the limits that the target was shown with; null when it has none. */
+function zOf(target: OverviewTargetOut, value: number): number | null {
+  const { centre, ucl, lcl, scale } = target;
+  return centre === null || ucl === null || lcl === null ? null : distance(value, { centre, ucl, lcl }, scale);
 }

@@ -616,7 +616,9 @@ class LiveObservationOut(SeriesName):
     memory_percent: float | None
     gpu_percent: float | None
     gpu_memory_percent: float | None
-    verdicts: dict[str, dict[str, Any]]
+    verdicts: dict[str, dict[str, Any]] = Field(
+        description="Of the metrics that raise alarms, and of others on which a rule is broken."
+    )
     cold: bool
     buckets: dict[str, dict[str, Any]] = Field(
         description="By metric, the half minutes that this one completed."

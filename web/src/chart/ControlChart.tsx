@@ -75,6 +75,7 @@ export function ControlChart(props: Props): React.JSX.Element {
   const palette = useRef<Palette | null>(null);
   const heldAt = useRef<number | null>(null); // while paused, the newest moment that is shown
   const redraw = useRef<() => void>(() => {});
+  const drawn = useRef(""); // what can be seen of the newest picture; empty when it must be drawn again
   const [hover, setHover] = useState<Hover | null>(null);
   const cursor = useRef<number | null>(null);
   const [spoken, setSpoken] = useState("");
@@ -108,6 +109,10 @@ export function ControlChart(props: Props): React.JSX.Element {
       const width = Math.max(1, u.bbox.width / ratio());
       const shown = pictureOf({ ...now, ...span, marks: held.current, summary, now: Date.now() / 1000, width });
       picture.current = shown;
+      tell(u, shown, now.points);
+      const seen = visible(u, shown, width);
+      if (seen !== "" && seen === drawn.current) return;
+      drawn.current = seen;
       palette.current ??= readPalette();
       u.setData(shown.columns as uPlot.AlignedData, false);
       u.batch(() => {
@@ -115,12 +120,15 @@ export function ControlChart(props: Props): React.JSX.Element {
         u.setScale("y", { min: shown.y[0], max: shown.y[1] });
       });
       now.onDetail(shown.detail);
-      tell(u, shown, now.points);
+      tell(u, shown, now.points); // again: the scales are those of this picture now
       element.dataset.metric = now.metric;
     };
 
     const schedule = scheduled(build, LEAST_BETWEEN_MS);
-    redraw.current = schedule.ask;
+    redraw.current = () => {
+      drawn.current = "";
+      schedule.ask();
+    };
     const u = new uPlot(options(element, latest, picture, palette, setHover), [[], [], [], [], []], element);
     chart.current = u;
     const resize = new ResizeObserver(() => {
@@ -129,7 +137,7 @@ export function ControlChart(props: Props): React.JSX.Element {
     });
     resize.observe(element);
     const stop = latest.current.points.subscribe(() => {
-      if (!latest.current.frozen) redraw.current();
+      if (!latest.current.frozen) schedule.ask();
     });
     const tick = setInterval(() => {
       const { frozen, zoom, hours } = latest.current;
@@ -138,13 +146,13 @@ export function ControlChart(props: Props): React.JSX.Element {
       const pixel = (drawn.x[1] - drawn.x[0]) / Math.max(1, u.bbox.width / ratio());
       if (Date.now() / 1000 - drawn.x[1] > pixel / 2) redraw.current();
     }, 1000);
-    const visible = (): void => redraw.current();
-    document.addEventListener("visibilitychange", visible);
+    const shownAgain = (): void => redraw.current();
+    document.addEventListener("visibilitychange", shownAgain);
     redraw.current();
     return () => {
       schedule.cancel();
       clearInterval(tick);
-      document.removeEventListener("visibilitychange", visible);
+      document.removeEventListener("visibilitychange", shownAgain);
       stop();
       resize.disconnect();
       u.destroy();
@@ -365,6 +373,18 @@ function scheduled(build: () => void, least: number): { ask: () => void; cancel:
     clearTimeout(timer);
   };
   return { ask, cancel };
+}
+
+/** What can be told apart of a picture of many stretches: to half a pixel. Empty for a picture that is always drawn. */
+function visible(u: uPlot, shown: Picture, width: number): string {
+  if (shown.detail !== "stretches") return "";
+  const [from, to] = shown.x;
+  const high = u.bbox.height / ratio() / (shown.y[1] - shown.y[0]);
+  const ends = shown.columns.slice(1).flatMap((column) => {
+    const last = column[column.length - 1] ?? null;
+    return last === null ? [] : [Math.round(2 * high * last)];
+  });
+  return [Math.floor((2 * width * to) / (to - from)), shown.columns[0].length, ...shown.y, shown.scene.failures.length, ...ends].join();
 }
 
 /** Facts of the chart for tests and measurements: a canvas cannot be asked. */

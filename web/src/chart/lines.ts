@@ -55,7 +55,11 @@ export function limitsAt(versions: readonly LimitsVersionOut[], seconds: number)
 }
 
 /** How many sigma a value is from the centre line, read off the lines that the server gave. */
-export function distance(value: number, limits: LimitsVersionOut, scale: "log" | "linear"): number | null {
+export function distance(
+  value: number,
+  limits: Pick<LimitsVersionOut, "centre" | "ucl" | "lcl">,
+  scale: "log" | "linear",
+): number | null {
   const of = scale === "log" ? Math.log : (x: number): number => x;
   const sigma = (of(limits.ucl) - of(limits.lcl)) / 6;
   const z = (of(value) - of(limits.centre)) / sigma;

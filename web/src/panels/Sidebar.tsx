@@ -173,18 +173,18 @@ export function useStale(state: State): boolean {
   return stale;
 }
 
-/** Renders once a second by itself, so that ages run. */
-export function useNow(): number {
-  const [now, setNow] = useState(Date.now());
+/** Renders once a second by itself, so that ages run; the second begins anew when `fresh` changes, which renders too. */
+export function useNow(fresh: unknown = null): number {
+  const [, setTick] = useState(0);
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 1000);
+    const timer = setInterval(() => setTick((tick) => tick + 1), 1100);
     return () => clearInterval(timer);
-  }, []);
-  return now;
+  }, [fresh]);
+  return Date.now();
 }
 
 function StatusCard(props: { state: State; onRetry: () => void }): React.JSX.Element {
-  const now = useNow();
+  const now = useNow(props.state.status?.last);
   const { tone, title, detail } = standing(props.state, now);
   const connection: Connection = props.state.connection;
   return (
