@@ -1,6 +1,6 @@
 // The violations log: filters, rows that open the drill-down, acknowledgement of many, export of what the filters show.
 
-import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { memo, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { apiUrl } from "../api/client";
 import type { MarkOut, SpcOut } from "../api/schema";
 import { logQuery, parametersOf, type LogRows } from "../log";
@@ -8,6 +8,7 @@ import { RULES, RULE_TITLES } from "../rules";
 import type { View } from "../state";
 import { LogGrid } from "./LogGrid";
 import { Glyph } from "./icons";
+import { formatCount } from "../format";
 
 const SEARCH_AFTER_MS = 250;
 const NAMED_CHIPS = 4; // more rules than this are told by their signs alone
@@ -22,7 +23,7 @@ interface Props {
   onOpen: (id: number) => void;
 }
 
-export function Log(props: Props): React.JSX.Element {
+function Marks(props: Props): React.JSX.Element {
   const { log, view, spc, onView } = props;
   useSyncExternalStore(
     useCallback((listener: () => void) => log.subscribe(listener), [log]),
@@ -41,7 +42,7 @@ export function Log(props: Props): React.JSX.Element {
       <div className="card-head">
         <h2 id="log-title">Marks</h2>
         <span className="sub" data-testid="log-total">
-          {log.total === null ? "" : log.total.toLocaleString()}
+          {log.total === null ? "" : formatCount(log.total)}
           {view.chart === "buckets" ? " of half minutes" : ""}
         </span>
         <Chips log={log} view={view} spc={spc} onView={onView} />
@@ -76,6 +77,21 @@ export function Log(props: Props): React.JSX.Element {
   );
 }
 
+/** Drawn again when its rows or filters change, or what chance would bring; not with every point. */
+export const Log = memo(Marks, (before, now) => {
+  const [old, spc] = [before.spc, now.spc];
+  return (
+    before.log === now.log &&
+    before.view === now.view &&
+    before.onView === now.onView &&
+    before.onOpen === now.onOpen &&
+    old?.marks === spc?.marks &&
+    old?.state === spc?.state &&
+    (old?.centre ?? null) === (spc?.centre ?? null) &&
+    old?.n === spc?.n
+  );
+});
+
 type Part = Pick<Props, "log" | "view" | "spc" | "onView">;
 
 function Chips(props: Part): React.JSX.Element {
@@ -98,7 +114,7 @@ function Chips(props: Part): React.JSX.Element {
           onClick={() => toggle(rule)}
         >
           <Glyph rule={rule} severity={rule === "R1" ? "critical" : "warning"} />
-          {rule} <span className="chip-name">{RULE_TITLES[rule]}</span> <i>{(log.counts[rule] ?? 0).toLocaleString()}</i>
+          {rule} <span className="chip-name">{RULE_TITLES[rule]}</span> <i>{formatCount(log.counts[rule] ?? 0)}</i>
           <Expected mark={marks.find((mark) => mark.rule === rule)} />
         </button>
       ))}
@@ -218,7 +234,7 @@ function Bulk(props: { log: LogRows; chosen: ReadonlySet<number>; onDone: () => 
           .finally(() => setBusy(false));
       }}
     >
-      <b role="status">{chosen.size.toLocaleString()} selected</b>
+      <b role="status">{formatCount(chosen.size)} selected</b>
       <input
         className="input name"
         placeholder="Your name"

@@ -4,7 +4,7 @@ import { memo, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useStat
 import type { SeriesName } from "../api/client";
 import type { OverviewTargetOut } from "../api/schema";
 import { readPalette, type Palette } from "../chart/palette";
-import { ABSENT, decimalsFor, formatNumber, formatSigma, formatUtc } from "../format";
+import { ABSENT, decimalsFor, formatCount, formatNumber, formatSigma, formatUtc } from "../format";
 import { Targets, STANDINGS, countsOf, keptInPlace, listed, standingText, type Order, type TargetStanding } from "../overview";
 import { METRICS, metricText } from "../rules";
 import { drawSpark } from "../spark";
@@ -265,7 +265,7 @@ const Card = memo(function Card(props: CardProps): React.JSX.Element | null {
   );
 });
 
-const counted = (n: number, what: string): string => `${n === 0 ? "No" : n.toLocaleString()} ${what}${n === 1 ? "" : "s"}`;
+const counted = (n: number, what: string): string => `${n === 0 ? "No" : formatCount(n)} ${what}${n === 1 ? "" : "s"}`;
 
 function failedText(target: OverviewTargetOut): string {
   const { failed_percent: failed } = target;

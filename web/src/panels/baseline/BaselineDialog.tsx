@@ -2,7 +2,7 @@
 
 import { withdrawExclusion } from "../../api/client";
 import type { MarkOut, PhaseOut, SpcOut } from "../../api/schema";
-import { decimalsFor, formatDuration, formatNumber, formatTime } from "../../format";
+import { decimalsFor, formatCount, formatDuration, formatNumber, formatTime } from "../../format";
 import { RULE_TITLES, metricText } from "../../rules";
 import { Dialog } from "../Dialog";
 import { useSending } from "../forms";
@@ -90,7 +90,7 @@ function MarkTable(props: { title: string; marks: readonly MarkOut[] }): React.J
               {mark.rule} {RULE_TITLES[mark.rule] ?? ""}
               {mark.beyond_chance && <em> more than chance</em>}
             </th>
-            <td className="num">{mark.today.toLocaleString()}</td>
+            <td className="num">{formatCount(mark.today)}</td>
             <td className="num">{mark.expected === null ? "—" : formatNumber(mark.expected, mark.expected < 10 ? 1 : 0)}</td>
           </tr>
         ))}
@@ -110,7 +110,7 @@ function Learnt(props: { spc: SpcOut; metric: string }): React.JSX.Element {
   const rows: [string, string][] = [
     ["State", spc.state],
     ["Locks", spc.locks_in_s === null ? "—" : `in ${formatDuration(spc.locks_in_s)}`],
-    ["Learned from", `${spc.learned_n.toLocaleString()} samples`],
+    ["Learned from", `${formatCount(spc.learned_n)} samples`],
     ["Centre line", show(spc.centre)],
     ["Sigma", show(spc.sigma, 1)],
     ["UCL / LCL", `${formatNumber(spc.ucl, decimals)} / ${formatNumber(spc.lcl, decimals)} ${unit}`],
@@ -119,7 +119,7 @@ function Learnt(props: { spc: SpcOut; metric: string }): React.JSX.Element {
   if (seen) {
     rows.push(
       ["Level of half minutes", show(seen.level)],
-      ["Samples, half minutes", `${seen.n.toLocaleString()}, ${seen.buckets.toLocaleString()}`],
+      ["Samples, half minutes", `${formatCount(seen.n)}, ${formatCount(seen.buckets)}`],
       [
         "A half minute holds",
         seen.is_traffic ? `what arrives in ${formatDuration(seen.bucket_s)}` : `${seen.points_per_bucket} samples, ${formatDuration(seen.bucket_s)}`,
@@ -169,7 +169,7 @@ function Phases(props: { phases: readonly PhaseOut[]; metric: string }): React.J
               {phase.note && <p>{phase.note}</p>}
               <p className="soft">
                 {last
-                  ? `CL ${formatNumber(last.centre, decimals)}, UCL ${formatNumber(last.ucl, decimals)}, LCL ${formatNumber(last.lcl, decimals)} ${unit}; ${last.state}, from ${last.n.toLocaleString()} samples`
+                  ? `CL ${formatNumber(last.centre, decimals)}, UCL ${formatNumber(last.ucl, decimals)}, LCL ${formatNumber(last.lcl, decimals)} ${unit}; ${last.state}, from ${formatCount(last.n)} samples`
                   : "No limits yet"}
                 {phase.made !== phase.start && `; begun ${formatTime(phase.made)}`}
               </p>

@@ -1,8 +1,8 @@
 // The baseline in the sidebar: which phase, learnt from what, and what it can see.
 
-import { useId } from "react";
+import { memo, useId } from "react";
 import type { AboutOut, SpcOut } from "../../api/schema";
-import { decimalsFor, formatDuration, formatNumber, formatTime, formatUtc } from "../../format";
+import { decimalsFor, formatCount, formatDuration, formatNumber, formatTime, formatUtc } from "../../format";
 import { metricText } from "../../rules";
 import { currentPhase, falseAlarmText, whyNotYet } from "./words";
 
@@ -13,7 +13,7 @@ interface Props {
   onPhases: () => void;
 }
 
-export function BaselinePanel(props: Props): React.JSX.Element {
+function Panel(props: Props): React.JSX.Element {
   const { spc } = props;
   const title = useId();
   const why = whyNotYet(spc, props.about?.provisional_n);
@@ -46,6 +46,14 @@ export function BaselinePanel(props: Props): React.JSX.Element {
   );
 }
 
+const READ = ["state", "phases", "calibration", "learned_n", "locks_in_s", "alarms_in_s", "scale", "sigma", "budget_per_day", "marks", "limits"] as const;
+
+/** Drawn again when something was learnt; not with every point. */
+export const BaselinePanel = memo(
+  Panel,
+  (before, now) => before.about === now.about && READ.every((name) => before.spc?.[name] === now.spc?.[name]),
+);
+
 function Numbers(props: { spc: SpcOut; metric: string }): React.JSX.Element {
   const { spc } = props;
   const seen = spc.calibration;
@@ -53,7 +61,7 @@ function Numbers(props: { spc: SpcOut; metric: string }): React.JSX.Element {
   return (
     <dl className="kv">
       <dt>Learned from</dt>
-      <dd>{spc.learned_n.toLocaleString()} samples</dd>
+      <dd>{formatCount(spc.learned_n)} samples</dd>
       <dt>Locks</dt>
       <dd>{spc.locks_in_s === null ? (spc.state === "locked" ? "locked" : "—") : `in ${formatDuration(spc.locks_in_s)}`}</dd>
       <dt>Scale</dt>

@@ -1,7 +1,7 @@
 // What the baseline panel and its dialogs say, as pure functions of what the API told.
 
 import type { AlarmOut, LimitsOut, PhaseOut, SpcOut, ViolationOut } from "../../api/schema";
-import { decimalsFor, formatDuration, formatNumber, formatTime } from "../../format";
+import { decimalsFor, formatCount, formatDuration, formatNumber, formatTime } from "../../format";
 import { budgetText, metricText } from "../../rules";
 
 export const FEWEST = 20; // good samples before the first limits, if the server does not tell
@@ -22,7 +22,7 @@ export function lockText(spc: Pick<LimitsOut, "state" | "locks_in_s">): string {
   return `${spc.state}, locks in ${formatDuration(spc.locks_in_s)}`;
 }
 
-export const count = (n: number, one: string, many = `${one}s`): string => `${n === 0 ? "no" : n.toLocaleString()} ${n <= 1 ? one : many}`;
+export const count = (n: number, one: string, many = `${one}s`): string => `${n === 0 ? "no" : formatCount(n)} ${n <= 1 ? one : many}`;
 
 /** Why nothing new can be learnt yet; null when it can. */
 export function whyNotYet(spc: SpcOut | null, provisionalN = FEWEST): string | null {
@@ -86,7 +86,7 @@ export function cautions(preview: Preview, provisionalN = FEWEST): string[] {
   }
   const said: string[] = [];
   if (limits.state === "provisional") {
-    said.push(`The new limits come from ${limits.learned_n.toLocaleString()} samples and may still change${limits.locks_in_s === null ? "" : ` until they lock in ${formatDuration(limits.locks_in_s)}`}.`);
+    said.push(`The new limits come from ${formatCount(limits.learned_n)} samples and may still change${limits.locks_in_s === null ? "" : ` until they lock in ${formatDuration(limits.locks_in_s)}`}.`);
   }
   if (limits.alarms_in_s !== null) said.push(`The detectors would begin after ${formatDuration(limits.alarms_in_s)} more, so there can be no alarm yet.`);
   return said;

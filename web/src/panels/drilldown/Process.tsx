@@ -1,7 +1,7 @@
 // The control limits as they were when the violation was found.
 
 import type { ViolationOut } from "../../api/schema";
-import { decimalsFor, formatNumber } from "../../format";
+import { decimalsFor, formatCount, formatNumber } from "../../format";
 import { metricText } from "../../rules";
 
 export function Process(props: { violation: ViolationOut }): React.JSX.Element {
@@ -28,7 +28,7 @@ export function Process(props: { violation: ViolationOut }): React.JSX.Element {
           {number(violation.ucl)} / {number(violation.lcl)} {unit}
         </dd>
         <dt>Baseline samples</dt>
-        <dd>{violation.n.toLocaleString()}</dd>
+        <dd>{formatCount(violation.n)}</dd>
         {violation.mean !== null && (
           <>
             <dt>Last 60: mean, std dev</dt>
@@ -38,7 +38,7 @@ export function Process(props: { violation: ViolationOut }): React.JSX.Element {
           </>
         )}
         <dt>{isHalfMinute ? "Half minutes that signalled" : "Samples that signalled"}</dt>
-        <dd>{violation.count.toLocaleString()}</dd>
+        <dd>{formatCount(violation.count)}</dd>
       </dl>
     </>
   );
