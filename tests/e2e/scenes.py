@@ -75,7 +75,7 @@ def long_past(days: float = 30.0, step_s: float = 120.0, seed: int = 7) -> list[
 
 
 @contextlib.contextmanager
-def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0) -> Iterator[None]:
+def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0, **changes: Any) -> Iterator[None]:
     """Post a request now and then while the pictures are taken."""
     stopped = threading.Event()
     rng = random.Random(1)
@@ -83,7 +83,7 @@ def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0) -> Iterator[N
     def run() -> None:
         while not stopped.wait(every_s):
             with contextlib.suppress(OSError):
-                app.post(request(rng, 0.0, factor))
+                app.post(request(rng, 0.0, factor, **changes))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -105,3 +105,28 @@ def serving(
         yield app
     finally:
         app.stop()
+
+
+def fleet_past(targets: int = 12) -> list[dict[str, Any]]:
+    """An hour of several models on several hosts: one slower since a while, one down, one silent, one new."""
+    rows = []
+    for n in range(targets):
+        named = {
+            "model": ("llama3.1:8b", "qwen2.5:7b", "mistral:7b")[n % 3],
+            "server": f"host-{n + 1:02d}:11434",
+        }
+        rng = random.Random(100 + n)
+        count = 60 if n == 3 else 1800
+        for i in range(count):
+            left = count - i
+            ago = 2.0 + 2.0 * left
+            if n == 2 and left < 300:
+                continue
+            if n == 1 and left < 60:
+                rows.append(failed(ago, **named))
+            else:
+                rows.append(request(rng, ago, 1.25 if n == 0 and left < 400 else 1.0, **named))
+    return rows
+
+
+NAMES = {"model": "llama3.1:8b", "server": "host-01:11434"}

@@ -15,7 +15,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from tests.e2e.scenes import busy_past, calm_past, failed, kept_live, long_past, post, serving
+from tests.e2e.scenes import (
+    NAMES,
+    busy_past,
+    calm_past,
+    failed,
+    fleet_past,
+    kept_live,
+    long_past,
+    post,
+    serving,
+)
 from tests.processes import App, wait_for
 
 PICTURES = Path(__file__).parents[2] / "docs" / "img"
@@ -47,8 +57,11 @@ def looked_at(
 ) -> None:
     """Open the page four times, make it ready, and check and picture what it shows."""
     folder = PICTURES if os.environ.get("PICTURES") == "1" else tmp_path
+    pictured = os.environ.get("PICTURES") == "1"
     for theme in THEMES:
         for suffix, (width, height) in SIZES.items():
+            if not pictured and (theme == "dark") != (suffix == "-phone"):
+                continue  # the diagonal is enough from day to day; whoever takes pictures looks at all four
             context = browser.new_context(
                 viewport={"width": width, "height": height},
                 color_scheme=theme,  # type: ignore[arg-type]
@@ -119,6 +132,17 @@ def worst(page: Page) -> None:
     page.wait_for_selector(".finding")
 
 
+def select(page: Page) -> None:
+    for index in range(3):
+        page.locator(f'[data-index="{index}"] input[type=checkbox]').check()
+    expect(page.locator(".log-bar.bulk")).to_contain_text("3 selected")
+
+
+def previewed(page: Page) -> None:
+    page.get_by_role("dialog").get_by_role("button", name="1 h ago").click()
+    expect(page.locator(".preview")).to_contain_text("With the new baseline", timeout=30_000)
+
+
 BUSY: dict[str, tuple[str, Act]] = {
     "dashboard": ("/", then()),
     "day": ("/?hours=24", lambda page: drawn(page, 7000)),
@@ -131,6 +155,10 @@ BUSY: dict[str, tuple[str, Act]] = {
     "shortcuts": ("/", then(press("?"), sees("dialog[open]"))),
     "window": ("/", then(click("Custom"), sees("dialog[open]"))),
     "violation": ("/?rules=R1", then(worst)),
+    "violation-phase": ("/?rules=R1", then(worst, click("Start a new phase here"))),
+    "selected": ("/", then(select)),
+    "baseline": ("/", then(click("Details"), sees("dialog[open]"))),
+    "learn": ("/", then(click("Learn a new baseline"), sees("dialog[open]"), previewed)),
 }
 
 
@@ -145,10 +173,25 @@ def test_weeks(browser: Browser, tmp_path: Path) -> None:
         wait_for(lambda: app.get("/api/series")["series"])
 
         def ready(page: Page) -> None:
-            expect(page.get_by_test_id("detail")).to_contain_text("of each stretch")
+            expect(page.get_by_test_id("detail")).to_contain_text("lowest and highest of each")
             wait_for(lambda: page.evaluate("window.__llmscope?.detail") == "stretches")
 
         looked_at(browser, app, tmp_path, "month", "/?hours=720", ready)
+
+
+def test_overview(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path / "app", fleet_past()) as app, kept_live(app, 1.25, 0.5, **NAMES):
+
+        def ready(page: Page) -> None:
+            expect(page.locator(".target")).to_have_count(12)
+            expect(page.locator(".target").first).to_contain_text("host-0")
+
+        looked_at(browser, app, tmp_path, "overview", "/", ready)
+
+
+def test_overview_empty(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path / "app", []) as app:
+        looked_at(browser, app, tmp_path, "overview-empty", "/?screen=overview", sees(".over"))
 
 
 # -- states

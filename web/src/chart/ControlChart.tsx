@@ -1,6 +1,6 @@
 // The control chart: mounts uPlot once and feeds it; what it shows is built by pure functions.
 
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { RollupOut, SpcOut, ViolationOut } from "../api/schema";
@@ -38,7 +38,7 @@ interface Props {
   selected: number | null;
   onOpen: (id: number) => void;
   onZoom: (zoom: [number, number] | null) => void;
-  onDetail: (detail: string) => void;
+  onDetail: (detail: Picture["detail"], step: number | null) => void;
 }
 
 declare global {
@@ -62,7 +62,7 @@ const LEAST_SPAN_S = 10; // zoom
 const KEPT_SUMMARIES = 4;
 
 interface Hover {
-  index: number;
+  time: number; // of the stop; which one that is changes as points come and go
   left: number;
 }
 
@@ -77,7 +77,7 @@ export function ControlChart(props: Props): React.JSX.Element {
   const redraw = useRef<() => void>(() => {});
   const drawn = useRef(""); // what can be seen of the newest picture; empty when it must be drawn again
   const [hover, setHover] = useState<Hover | null>(null);
-  const cursor = useRef<number | null>(null);
+  const cursor = useRef<number | null>(null); // where the keys are, a moment
   const [spoken, setSpoken] = useState("");
 
   const marks = useMemo(
@@ -119,7 +119,7 @@ export function ControlChart(props: Props): React.JSX.Element {
         u.setScale("x", { min: shown.x[0], max: shown.x[1] });
         u.setScale("y", { min: shown.y[0], max: shown.y[1] });
       });
-      now.onDetail(shown.detail);
+      now.onDetail(shown.detail, shown.step);
       tell(u, shown, now.points); // again: the scales are those of this picture now
       element.dataset.metric = now.metric;
     };
@@ -160,6 +160,9 @@ export function ControlChart(props: Props): React.JSX.Element {
     };
   }, [props.points, props.log]);
 
+  useLayoutEffect(() => {
+    heldAt.current = props.frozen ? (latest.current.points.times.at(-1) ?? null) : null;
+  }, [props.frozen]);
   useEffect(() => {
     palette.current = null;
     redraw.current();
@@ -180,7 +183,7 @@ export function ControlChart(props: Props): React.JSX.Element {
     redraw.current();
   }, [props.hours, props.metric, props.kind]);
 
-  const readout = hover && picture.current ? picture.current.read(hover.index) : null;
+  const readout = hover && picture.current?.stops.length ? picture.current.read(nearest(picture.current.stops, hover.time)) : null;
 
   /** Move the read-out to a stop and say it aloud: only on keys, so that live points stay silent. */
   const point = (index: number): void => {
@@ -188,8 +191,9 @@ export function ControlChart(props: Props): React.JSX.Element {
     const shown = picture.current;
     if (!u || !shown || shown.stops.length === 0) return;
     const at = Math.min(shown.stops.length - 1, Math.max(0, index));
-    cursor.current = at;
-    setHover({ index: at, left: u.valToPos(shown.stops[at] ?? 0, "x") + u.bbox.left / ratio() });
+    const moment = shown.stops[at] ?? 0;
+    cursor.current = moment;
+    setHover({ time: moment, left: u.valToPos(moment, "x") + u.bbox.left / ratio() });
     const told = shown.read(at);
     setSpoken([told.time, told.value, ...told.rows.slice(0, 2).map((row) => row.join(" ")), ...told.marks.map((m) => m.violation.rule)].join(", "));
   };
@@ -198,7 +202,7 @@ export function ControlChart(props: Props): React.JSX.Element {
     const shown = picture.current;
     if (!shown || event.ctrlKey || event.metaKey || event.altKey) return;
     const { onOpen, onZoom } = latest.current;
-    const at = cursor.current ?? shown.stops.length - 1;
+    const at = cursor.current === null ? shown.stops.length - 1 : nearest(shown.stops, cursor.current);
     const moment = shown.stops[at] ?? 0;
     const { marks: seen } = shown.scene;
     const stopOf = (mark: Mark | undefined): number => (mark ? nearest(shown.stops, mark.time) : at);
@@ -295,8 +299,6 @@ function spanOf(now: Props, heldAt: React.RefObject<number | null>): Span {
   const { times } = now.points;
   const clock = Date.now() / 1000;
   const newest = times.at(-1) ?? clock;
-  if (!now.frozen) heldAt.current = null;
-  else heldAt.current ??= newest;
   const to = heldAt.current ?? Math.max(newest, now.dimmed ? newest : clock);
   return { from: windowStart(times[0], to, now.hours ?? 1), to };
 }
@@ -313,8 +315,13 @@ function wholeOf(props: Props): Span {
   return spanOf({ ...props, zoom: null, frozen: false }, { current: null });
 }
 
+/** The span that was asked for last; the picture of it may be on its way. */
+function current(props: Props, shown: Picture): readonly [number, number] {
+  return props.zoom ? [props.zoom[0] / 1000, props.zoom[1] / 1000] : shown.x;
+}
+
 function zoomTo(props: Props, shown: Picture, factor: number, around: number | null): void {
-  const [from, to] = shown.x;
+  const [from, to] = current(props, shown);
   const whole = wholeOf(props);
   const wide = Math.max(LEAST_SPAN_S, (to - from) * factor);
   if (wide >= whole.to - whole.from) {
@@ -326,7 +333,7 @@ function zoomTo(props: Props, shown: Picture, factor: number, around: number | n
 }
 
 function pan(props: Props, shown: Picture, share: number): void {
-  const [from, to] = shown.x;
+  const [from, to] = current(props, shown);
   if (props.zoom) move(props, wholeOf(props), from + share * (to - from), to - from);
 }
 
@@ -457,7 +464,10 @@ function options(
           const left = u.cursor.left ?? -1;
           const shown = picture.current;
           if (left < 0 || !shown || shown.stops.length === 0) setHover(null);
-          else setHover({ index: nearest(shown.stops, u.posToVal(left, "x")), left: left + u.bbox.left / ratio() });
+          else {
+            const time = shown.stops[nearest(shown.stops, u.posToVal(left, "x"))] ?? 0;
+            setHover({ time, left: left + u.bbox.left / ratio() });
+          }
         },
       ],
       setSelect: [

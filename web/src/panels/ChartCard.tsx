@@ -1,7 +1,8 @@
 // The chart with its tabs and switches, and what stands in its place when there is nothing to draw.
 
-import { useEffect, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { ControlChart } from "../chart/ControlChart";
+import type { Picture } from "../chart/picture";
 import { formatDuration } from "../format";
 import { judgedMetric } from "../follow";
 import type { Points } from "../points";
@@ -29,7 +30,12 @@ interface Props {
 export function ChartCard(props: Props): React.JSX.Element {
   const { state, points, fit, log } = props;
   const { view, spc } = state;
-  const [detail, setDetail] = useState("points");
+  const [detail, setDetail] = useState<Detail>({ kind: "points", step: null });
+  const onDetail = useCallback(
+    (kind: Detail["kind"], step: number | null) =>
+      setDetail((held) => (held.kind === kind && held.step === step ? held : { kind, step })),
+    [],
+  );
   const kind = view.metric === "failures" ? "failures" : view.chart;
   const live = isLive(view.range);
   const isEmpty = state.series !== null && state.series.length === 0;
@@ -116,7 +122,7 @@ export function ChartCard(props: Props): React.JSX.Element {
               selected={view.open}
               onOpen={props.onOpen}
               onZoom={(zoom) => props.onView({ zoom })}
-              onDetail={setDetail}
+              onDetail={onDetail}
             />
             <Waiting loading={state.loading} />
             {kind === "buckets" && !state.loading && spc !== null && spc.buckets.times_ms.length === 0 && (
@@ -130,15 +136,25 @@ export function ChartCard(props: Props): React.JSX.Element {
   );
 }
 
+interface Detail {
+  kind: Picture["detail"];
+  step: number | null;
+}
+
 /** What is drawn, in words. */
-function captionOf(detail: string, state: State): string {
-  const { view, rollup } = state;
+function captionOf(detail: Detail, state: State): string {
+  const { view } = state;
   const zoomed = view.zoom ? `Zoomed${isLive(view.range) ? ", new samples are kept" : ""}. ` : "";
-  if (detail === "half minutes") return `${zoomed}Half minutes as scores, standard normal while in control`;
-  if (detail === "failures") return `${zoomed}Share of requests that failed`;
-  if (detail === "points") return `${zoomed}Every sample, with the moving average in bold`;
-  const step = rollup ? ` of ${formatDuration(rollup.step_s)}` : "";
-  return `${zoomed}Median, with lowest and highest of each stretch${step}`;
+  switch (detail.kind) {
+    case "half minutes":
+      return `${zoomed}Half minutes as scores, standard normal while in control`;
+    case "failures":
+      return `${zoomed}Share of requests that failed, each ${formatDuration(detail.step)}`;
+    case "points":
+      return `${zoomed}Every sample, with the moving average in bold`;
+    case "stretches":
+      return `${zoomed}Median, with lowest and highest of each ${formatDuration(detail.step)}`;
+  }
 }
 
 /** A word about waiting, when it takes long enough to be noticed. */

@@ -46,9 +46,9 @@ export function Overview(props: Props): React.JSX.Element {
   const counts = countsOf(targets.all.values());
   const away = targets.connection.kind === "retrying";
   return (
-    <section className="overview" aria-labelledby="overview-title" id="overview" tabIndex={-1}>
+    <main className="overview" aria-labelledby="overview-title" id="overview" tabIndex={-1}>
       <header className="overview-head">
-        <h2 id="overview-title">All targets</h2>
+        <h1 id="overview-title">All targets</h1>
         <div className="chips" role="group" aria-label="Filter by standing">
           {STANDINGS.filter(([standing]) => counts.has(standing) || standings.has(standing)).map(([standing, words]) => (
             <button
@@ -139,7 +139,7 @@ export function Overview(props: Props): React.JSX.Element {
           ))}
         </ul>
       )}
-    </section>
+    </main>
   );
 }
 

@@ -9,9 +9,9 @@ import { SeverityIcon } from "./icons";
 /** The state in words: an open incident, else an open mark, else that all is well. */
 export function pill(state: State): { tone: "ok" | "warn" | "crit" | "info"; text: string } {
   if (state.connection.kind === "retrying") return { tone: "info", text: "Not known" };
-  if (state.status?.state === "stale") return { tone: "info", text: "No news" };
   if (state.status?.state === "failing") return { tone: "crit", text: "Not answering" };
   if (state.spc?.incidents.some((incident) => incident.state === "open")) return { tone: "crit", text: "Out of control" };
+  if (state.status?.state === "stale") return { tone: "info", text: "No news" };
   const open = state.violations.filter((violation) => violation.open && violation.chart === "points");
   const worst = open.find((violation) => violation.severity === "critical") ?? open[0];
   if (worst) return { tone: "warn", text: inWords(worst.rule, worst.side) };
