@@ -7,7 +7,7 @@ from statistics import median
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.cause import PARTS, cause_of
+from llmscope.cause import PARTS, cause_of, lasting_cause_of
 from llmscope.observation import Observation
 from llmscope.store.rows import to_row
 from llmscope.store.window import Window
@@ -92,3 +92,24 @@ def test_parts_that_the_server_does_not_tell_explain_nothing() -> None:
         window.extend([to_row(o, i + 1, 1, i, None)])
 
     assert cause_of(window, 21, 21) is None
+
+
+@given(st.sampled_from(PARTS), st.sampled_from([0.5, 1.5, 3.0]), st.integers(1, 60))
+def test_a_lasting_change_is_told_by_the_part_that_moved(part: str, factor: float, since: int) -> None:
+    usual = dict.fromkeys(PARTS, 100.0)
+    changed = usual | {part: 100.0 * factor}
+    window = window_of([usual] * 30 + [None] + [changed] * since)
+    change_us = 31 * 2_000_000
+    found = lasting_cause_of(window, change_us, None)
+
+    assert found is not None
+    assert (found.part, found.us, found.usual_us) == (part, round(100_000 * factor), 100_000)
+    assert lasting_cause_of(window, 0, None) is None  # nothing is held from before
+    assert lasting_cause_of(window, change_us, change_us - 1) is None  # nothing came since
+
+
+def test_a_change_that_every_part_shares_has_no_single_cause() -> None:
+    usual = dict.fromkeys(PARTS, 100.0)
+    window = window_of([usual] * 30 + [dict.fromkeys(PARTS, 150.0)] * 30)
+
+    assert lasting_cause_of(window, 30 * 2_000_000, None) is None

@@ -60,6 +60,30 @@ def cause_of(window: Window, pattern_start_id: int, peak_id: int, width_us: int 
     return Cause(PARTS[worst], round(1000.0 * float(took[worst])), round(1000.0 * float(usual[worst])))
 
 
+def lasting_cause_of(window: Window, change_us: int, until_us: int | None) -> Cause | None:
+    """Why requests have taken longer, or shorter, since a change: medians of the newest good requests since then
+    against those before; None when no part explains it, or the window does not hold both sides."""
+    times_us = window.times_us
+    at = (
+        int(np.searchsorted(times_us, change_us)) if window.ordered else int(np.argmax(times_us >= change_us))
+    )
+    end = len(times_us) if until_us is None else int(np.searchsorted(times_us, until_us, side="right"))
+    before, since = _good_before(window, at), window.measured[max(at, end - USUAL_N) : end]
+    since = since[since[:, COLUMN["outcome"]] == 0.0]
+    if not len(before) or not len(since):
+        return None
+    usual_ms, took_ms = _median(before[:, _LATENCY]), _median(since[:, _LATENCY])
+    excess = took_ms - usual_ms
+    if abs(excess) < LEAST_EXCESS * usual_ms:
+        return None
+    usual, took = medians(_parts_ms(before)), medians(_parts_ms(since))
+    moved = np.nan_to_num((took - usual) * np.sign(excess), nan=-np.inf)
+    most = int(np.argmax(moved))
+    if moved[most] < LEAST_SHARE * abs(excess):
+        return None
+    return Cause(PARTS[most], round(1000.0 * float(took[most])), round(1000.0 * float(usual[most])))
+
+
 _LATENCY = COLUMN["latency_us"]
 _SERVER = [COLUMN[f"{name}_us"] for name in ("total", "load", "prompt_eval", "eval")]
 

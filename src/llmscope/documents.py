@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from llmscope.cause import Cause
 from llmscope.engine import Judged, Trace
 from llmscope.observation import METRICS, tokens_per_second
 from llmscope.spc.baseline import Baseline
@@ -444,10 +445,15 @@ def _how_often(budget: Budget) -> str:
 
 
 def incident_document(
-    incident: Incident, alarms: Sequence[StoredAlarm], rules: Sequence[str], series: Series, plan: Plan
+    incident: Incident,
+    alarms: Sequence[StoredAlarm],
+    rules: Sequence[str],
+    series: Series,
+    plan: Plan,
+    cause: Cause | None,
 ) -> Document:
     """An incident with its alarms, open ones and the worst first; `rules` were broken on the bucket charts
-    meanwhile."""
+    meanwhile, and `cause` is where the time went since."""
     ranked = sorted(
         alarms, key=lambda a: (not a.is_open, a.detector not in ("FAILURES", "SHIFT"), a.opened_us)
     )
@@ -467,6 +473,9 @@ def incident_document(
         "rules": list(rules),
         "proposed": any(a.proposed_us is not None and a.is_open for a in alarms),
         "alarms": [alarm_document(a, plan) for a in ranked],
+        "cause": None
+        if cause is None
+        else {"part": cause.part, "ms": ms(cause.us), "usual_ms": ms(cause.usual_us)},
         "acknowledged_at": time_text(incident.acknowledged_us),
         "acknowledged_by": incident.acknowledged_by,
         "note": incident.note,

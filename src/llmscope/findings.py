@@ -17,7 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from llmscope import documents
-from llmscope.cause import cause_of
+from llmscope.cause import cause_of, lasting_cause_of
 from llmscope.engine import Engine, Judged, ManyJudged, Row, Rows, SeriesState, Values
 from llmscope.live import Hub, frame
 from llmscope.spc.alarms import Alarm, AlarmEvent
@@ -604,7 +604,9 @@ class Findings:
                 for a in alarms
             ):
                 rules.add(violation.rule)
-        return documents.incident_document(incident, alarms, sorted(rules), series, self.engine.plan)
+        change_us = min((a.change_us for a in alarms), default=incident.opened_us)
+        cause = lasting_cause_of(series.window, change_us, incident.closed_us)
+        return documents.incident_document(incident, alarms, sorted(rules), series, self.engine.plan, cause)
 
     def tell_limits(self, series: Series, metric: str) -> None:
         if len(self.hub):

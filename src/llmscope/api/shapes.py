@@ -151,6 +151,9 @@ class IncidentOut(BaseModel):
     rules: list[str]
     proposed: bool
     alarms: list[AlarmOut]
+    cause: "CauseOut | None" = Field(
+        description="The part of the requests that explains at least half of what they take longer, or less, since."
+    )
     acknowledged_at: str | None
     acknowledged_by: str | None
     note: str | None

@@ -2,8 +2,8 @@
 
 import { useId, useState } from "react";
 import { acceptIncident, acknowledgeIncident } from "../api/client";
-import type { AlarmOut, IncidentOut } from "../api/schema";
-import { formatDuration, formatTime, formatUtc } from "../format";
+import type { AlarmOut, CauseOut, IncidentOut } from "../api/schema";
+import { decimalsFor, formatDuration, formatNumber, formatTime, formatUtc } from "../format";
 import { budgetText, metricText } from "../rules";
 import type { State } from "../state";
 import { reading } from "./reading";
@@ -29,6 +29,21 @@ export function sizeText(alarm: Pick<AlarmOut, "size_percent" | "size_low" | "si
   const signed = (value: number): string => `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(0)}`;
   const sign = alarm.size_percent > 0 ? "+" : "";
   return `${sign}${signed(alarm.size_percent)} % (${signed(alarm.size_low)} to ${signed(alarm.size_high)})`;
+}
+
+const PARTS: Record<CauseOut["part"], string> = {
+  network: "network",
+  load: "model load",
+  queue: "queue",
+  prompt: "prompt evaluation",
+  generation: "generation",
+};
+
+/** Where the time went: "Mostly generation: 1.87 s, usually 1.53 s". */
+export function causeText(cause: CauseOut): string {
+  const decimals = decimalsFor(Math.max(cause.ms, cause.usual_ms) / 1000);
+  const seconds = (ms: number): string => `${formatNumber(ms / 1000, Math.max(2, decimals))} s`;
+  return `Mostly ${PARTS[cause.part]}: ${seconds(cause.ms)}, usually ${seconds(cause.usual_ms)}`;
 }
 
 /** What is promised when there is no incident. */
@@ -164,9 +179,10 @@ function Incident(props: {
         {props.children}
       </div>
       <p>{incident.headline}</p>
-      {(isOpen || incident.alarms.length > 1) && (
-        <ul className="alarms">
-          {incident.alarms.map((alarm) => (
+      <ul className="alarms">
+        {incident.cause && <li className="cause">{causeText(incident.cause)}</li>}
+        {(isOpen || incident.alarms.length > 1) &&
+          incident.alarms.map((alarm) => (
             <li key={alarm.id}>
               {alarmTitle(alarm)}: {sizeText(alarm)}
               {alarm.detector === "FAILURES" ? " points" : ""}
@@ -174,8 +190,7 @@ function Incident(props: {
               {isOpen && alarm.state !== "open" ? ", over" : ""}
             </li>
           ))}
-        </ul>
-      )}
+      </ul>
     </li>
   );
 }
