@@ -70,7 +70,7 @@ new PerformanceObserver(list => { for (const e of list.getEntries()) window.__lo
 
 
 def updates(page: Page, cdp: CDPSession, url: str, rng: random.Random, seconds: int) -> dict[str, float]:
-    """One new point a second: main-thread work of each second, long tasks, bytes received."""
+    """A new point a second, then none: main-thread work that one adds, long tasks, bytes received for each."""
     received = 0
 
     def count(event: dict[str, Any]) -> None:
@@ -83,24 +83,30 @@ def updates(page: Page, cdp: CDPSession, url: str, rng: random.Random, seconds: 
     page.wait_for_timeout(1500)
     page.evaluate("window.__long.length = 0")
     received = 0
-    spent, missed = [], 0
-    before = metrics(cdp)
     last = int(page.evaluate("window.__llmscope.lastId"))
-    for i in range(seconds):
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    before = metrics(cdp)
+    posted = total = 0
+    for told in [True] * seconds + [False] * (seconds // 2):
         began = time.monotonic()
-        post(url, [body(rng, dt.datetime.now(dt.UTC).isoformat())])
+        if told:
+            post(url, [body(rng, dt.datetime.now(dt.UTC).isoformat())])
+            posted += 1
+            total = received
         page.wait_for_timeout(max(0.0, 1000.0 - 1000.0 * (time.monotonic() - began)))
         after = metrics(cdp)
-        spent.append(1000.0 * (after["TaskDuration"] - before["TaskDuration"]))
+        spent[told].append(1000.0 * (after["TaskDuration"] - before["TaskDuration"]))
         before = after
-        missed = last + i + 1 - int(page.evaluate("window.__llmscope.lastId"))
+    missed = last + posted - int(page.evaluate("window.__llmscope.lastId"))
+    quiet = statistics.median(spent[False])
     long = page.evaluate("window.__long")
     return {
-        "median": statistics.median(spent),
-        "p95": sorted(spent)[int(0.95 * len(spent))],
+        "median": statistics.median(spent[True]) - quiet,
+        "p95": sorted(spent[True])[int(0.95 * len(spent[True]))] - quiet,
+        "quiet": quiet,
         "long": len(long),
         "longest": max(long, default=0.0),
-        "bytes": received / seconds,
+        "bytes": total / posted,
         "missed": missed,
     }
 
@@ -215,6 +221,7 @@ def measure(url: str, rng: random.Random, asked: argparse.Namespace, hour_ago: f
         )
         one = updates(page, cdp, url, rng, asked.seconds)
         say("main thread of an update at 24 h, ms: median / p95", f"{one['median']:.1f} / {one['p95']:.1f}")
+        say("beside what a second costs without one, ms", f"{one['quiet']:.1f}")
         say("tasks over 50 ms meanwhile (longest, ms)", f"{one['long']:.0f} ({one['longest']:.0f})")
         say("bytes over the wire for a new point, all counted", f"{one['bytes']:.0f}")
         say("points that did not arrive", f"{one['missed']:.0f}")

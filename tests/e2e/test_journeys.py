@@ -62,6 +62,7 @@ def test_within_a_look_it_says_what_is_wrong_since_when_and_how_far(busy: App, v
     strip = page.get_by_test_id("incidents")
     expect(strip).to_contain_text(re.compile(r"Response latency has run 2\d % above its learnt level"))
     expect(strip).to_contain_text("since")
+    expect(strip).to_contain_text(re.compile(r"Mostly generation: 1\.\d\d s, usually 1\.\d\d s"))
     expect(page.get_by_role("tab", name=re.compile("^Latency ?, out of control"))).to_be_visible()
 
 

@@ -4,7 +4,7 @@ import { lazy, memo, Suspense, useCallback, useEffect, useMemo, useReducer, useR
 import type { SeriesName } from "./api/client";
 import type { Live } from "./api/live";
 import type { IncidentOut, ViolationOut } from "./api/schema";
-import { judgedMetric, useFollow, useSeries, type Hears } from "./follow";
+import { useFollow, useSeries, type Hears } from "./follow";
 import { LogRows, logQuery } from "./log";
 import { ChartCard } from "./panels/ChartCard";
 import { Incidents } from "./panels/Incidents";
@@ -13,7 +13,7 @@ import { BaselinePanel } from "./panels/baseline/BaselinePanel";
 import { Sidebar, SystemPanel, WindowPanel, useStale } from "./panels/Sidebar";
 import { pill, StatsBar } from "./panels/StatsBar";
 import { Points } from "./points";
-import { emptyState, reduce, searchOf, viewOf, type Range, type State, type View } from "./state";
+import { emptyState, judgedMetric, reduce, searchOf, viewOf, type Range, type State, type View } from "./state";
 import { useTheme } from "./theme";
 
 const Drilldown = lazy(async () => ({ default: (await import("./panels/Drilldown")).Drilldown }));
@@ -23,6 +23,7 @@ const BaselineDialog = lazy(async () => ({ default: (await import("./panels/base
 const LearnDialog = lazy(async () => ({ default: (await import("./panels/baseline/LearnDialog")).LearnDialog }));
 const Table = lazy(async () => ({ default: (await import("./panels/Table")).Table }));
 
+const OTHERS_EVERY_MS = 10_000;
 const WINDOWS: Readonly<Record<string, number>> = { 1: 1, 6: 6, 2: 24, 7: 168, 3: 720 };
 
 export function App(): React.JSX.Element {
@@ -46,6 +47,11 @@ export function App(): React.JSX.Element {
   useEffect(() => void marks.ask(view.screen === "series" ? logQuery(listed) : null), [marks, listed, view.screen]);
 
   useSeries(state, dispatch);
+  useEffect(() => {
+    if (view.models === "this") return undefined;
+    const timer = setInterval(() => void marks.refresh(), OTHERS_EVERY_MS); // the stream tells of one series
+    return () => clearInterval(timer);
+  }, [marks, view.models]);
   const follower = useFollow(view, points, live, dispatch, setSpoken, hears);
   useAddress(view, dispatch);
   useTitle(state);
@@ -80,7 +86,11 @@ export function App(): React.JSX.Element {
   const dialogs = (
     <Suspense>
       {view.open !== null && (
-        <Violation marks={marks} id={view.open} onOpen={open} onSeriesChanged={again}
+        <Violation
+          marks={marks}
+          id={view.open}
+          onOpen={open}
+          onSeriesChanged={again}
           onChanged={(violation) => {
             marks.apply(violation);
             dispatch({ type: "violation", violation });

@@ -9,7 +9,7 @@ import { valueOf } from "./chart/lines";
 import { formatClock, formatNumber } from "./format";
 import type { Points } from "./points";
 import { metricText } from "./rules";
-import { isLive, mostRecent, type Action, type Range, type Span, type State, type View } from "./state";
+import { isLive, judgedMetric, mostRecent, type Action, type Range, type Span, type State, type View } from "./state";
 
 const LOOK_FOR_SERIES_MS = 5_000;
 const LOOK_AGAIN_MS = 60_000; // once there is something to watch
@@ -22,9 +22,6 @@ const STRETCHES = 480;
 const ZOOM_SETTLES_MS = 120;
 
 export type Dispatch = React.ActionDispatch<[Action]>;
-
-/** The metric that the API is asked for: failures are told with every metric. */
-export const judgedMetric = (metric: string): string => (metric === "failures" ? "latency" : metric);
 
 /** Knows which series there are, and chooses one when none is; several of them are shown in the overview first. */
 export function useSeries(state: State, dispatch: Dispatch): void {

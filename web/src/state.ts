@@ -49,6 +49,9 @@ export interface View {
   open: number | null; // the violation in the dialog
 }
 
+/** The metric that the API is asked for: failures are told with every metric. */
+export const judgedMetric = (metric: string): string => (metric === "failures" ? "latency" : metric);
+
 /** How long a range is, in hours. */
 export function hoursOf(range: Range): number {
   return "hours" in range ? range.hours : (range.to - range.from) / 3_600_000;
@@ -167,6 +170,8 @@ export function reduce(state: State, action: Action): State {
     case "observations":
       return action.observations.reduce(withObservation, state);
     case "violation": {
+      const { series, metric } = state.view;
+      if ((series && !sameSeries(series, action.violation)) || judgedMetric(metric) !== action.violation.metric) return state;
       const violations = upsert(state.violations, action.violation);
       return { ...state, violations, total: state.total + violations.length - state.violations.length };
     }

@@ -4,40 +4,30 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { RollupOut, SpcOut, ViolationOut } from "../api/schema";
-import { formatNumber } from "../format";
 import { Glyph } from "../panels/icons";
 import type { Points } from "../points";
 import { RULE_TITLES, metricText } from "../rules";
-import { LANE, drawOver, drawUnder } from "./draw";
+import { LANE } from "./draw";
 import { marksOf, type Mark } from "./marks";
 import { readPalette, type Palette } from "./palette";
+import { options, type Hover } from "./options";
 import { pictureOf, type Kind, type Picture } from "./picture";
+import { scheduled, visible } from "./redraw";
+import { nearest, pan, spanOf, zoomTo, type Spanned } from "./span";
 import { Summary, stepFor } from "./summary";
 
-export interface Span {
-  from: number; // seconds since 1970
-  to: number;
-}
-
-interface Props {
+interface Props extends Spanned {
   kind: Kind;
-  points: Points;
   rollup: RollupOut | null;
   spc: SpcOut | null;
   violations: readonly ViolationOut[];
   metric: string;
-  hours: number | null; // the window runs with the clock; null when `span` is what is shown
-  span: Span | null;
-  zoom: readonly [number, number] | null; // ms
   theme: string;
   fit: "limits" | "all";
   log: boolean;
   slo: number | null;
-  frozen: boolean; // paused: what is shown stays
-  dimmed: boolean; // the data is old
   selected: number | null;
   onOpen: (id: number) => void;
-  onZoom: (zoom: [number, number] | null) => void;
   onDetail: (detail: Picture["detail"], step: number | null) => void;
 }
 
@@ -58,13 +48,7 @@ declare global {
 }
 
 const LEAST_BETWEEN_MS = 80; // redraws
-const LEAST_SPAN_S = 10; // zoom
 const KEPT_SUMMARIES = 4;
-
-interface Hover {
-  time: number; // of the stop; which one that is changes as points come and go
-  left: number;
-}
 
 export function ControlChart(props: Props): React.JSX.Element {
   const box = useRef<HTMLDivElement>(null);
@@ -257,8 +241,9 @@ export function ControlChart(props: Props): React.JSX.Element {
       <div ref={box} className="plot-canvas" />
       {hover && readout && (
         <div className="tip" style={tipPlace(hover.left, box.current?.clientWidth ?? 0)}>
-          <div className="tip-time" title={readout.utc}>
+          <div className="tip-time">
             {readout.time}
+            {AWAY_FROM_UTC && <span> · {readout.utc.slice(11, 19)} UTC</span>}
           </div>
           <div className="tip-value">{readout.value}</div>
           <dl>
@@ -284,114 +269,13 @@ export function ControlChart(props: Props): React.JSX.Element {
   );
 }
 
+const AWAY_FROM_UTC = new Date().getTimezoneOffset() !== 0;
 const ratio = (): number => window.devicePixelRatio || 1;
 
 function tipPlace(left: number, width: number): React.CSSProperties {
   const wide = Math.min(248, width - 16);
   const beside = left > width / 2 ? left - wide - 14 : left + 14;
   return { left: Math.max(8, Math.min(beside, width - wide - 8)), top: LANE + 6, width: wide };
-}
-
-/** The span that is shown now. */
-function spanOf(now: Props, heldAt: React.RefObject<number | null>): Span {
-  if (now.zoom) return { from: now.zoom[0] / 1000, to: now.zoom[1] / 1000 };
-  if (now.span) return now.span;
-  const { times } = now.points;
-  const clock = Date.now() / 1000;
-  const newest = times.at(-1) ?? clock;
-  const to = heldAt.current ?? Math.max(newest, now.dimmed ? newest : clock);
-  return { from: windowStart(times[0], to, now.hours ?? 1), to };
-}
-
-/** Where the view begins: the whole window, or for a young series a little before its first point. */
-function windowStart(first: number | undefined, to: number, hours: number): number {
-  const whole = to - hours * 3600;
-  if (first === undefined || first <= whole + 60) return whole;
-  return Math.max(whole, Math.min(first - 5, to - 120));
-}
-
-/** The outermost span that can be seen. */
-function wholeOf(props: Props): Span {
-  return spanOf({ ...props, zoom: null, frozen: false }, { current: null });
-}
-
-/** The span that was asked for last; the picture of it may be on its way. */
-function current(props: Props, shown: Picture): readonly [number, number] {
-  return props.zoom ? [props.zoom[0] / 1000, props.zoom[1] / 1000] : shown.x;
-}
-
-function zoomTo(props: Props, shown: Picture, factor: number, around: number | null): void {
-  const [from, to] = current(props, shown);
-  const whole = wholeOf(props);
-  const wide = Math.max(LEAST_SPAN_S, (to - from) * factor);
-  if (wide >= whole.to - whole.from) {
-    props.onZoom(null);
-    return;
-  }
-  const middle = around ?? (from + to) / 2;
-  move(props, whole, middle - wide / 2, wide);
-}
-
-function pan(props: Props, shown: Picture, share: number): void {
-  const [from, to] = current(props, shown);
-  if (props.zoom) move(props, wholeOf(props), from + share * (to - from), to - from);
-}
-
-function move(props: Props, whole: Span, from: number, wide: number): void {
-  const begin = Math.max(whole.from, Math.min(from, whole.to - wide));
-  props.onZoom([Math.round(begin * 1000), Math.round((begin + wide) * 1000)]);
-}
-
-/** The position of the stop nearest to a moment. */
-export function nearest(stops: ArrayLike<number>, time: number): number {
-  let low = 0;
-  let high = stops.length - 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((stops[middle] ?? 0) < time) low = middle + 1;
-    else high = middle;
-  }
-  return low > 0 && time - (stops[low - 1] ?? 0) < (stops[low] ?? 0) - time ? low - 1 : low;
-}
-
-/** Runs `build` in an animation frame after it was asked for, never more often than once in `least` ms. */
-function scheduled(build: () => void, least: number): { ask: () => void; cancel: () => void } {
-  let frame = 0;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let last = -Infinity;
-  const run = (): void => {
-    frame = 0;
-    last = performance.now();
-    build();
-  };
-  const ask = (): void => {
-    if (frame || timer !== undefined) return;
-    const wait = last + least - performance.now();
-    if (wait <= 0) frame = requestAnimationFrame(run);
-    else {
-      timer = setTimeout(() => {
-        timer = undefined;
-        frame = requestAnimationFrame(run);
-      }, wait);
-    }
-  };
-  const cancel = (): void => {
-    cancelAnimationFrame(frame);
-    clearTimeout(timer);
-  };
-  return { ask, cancel };
-}
-
-/** What can be told apart of a picture of many stretches: to half a pixel. Empty for a picture that is always drawn. */
-function visible(u: uPlot, shown: Picture, width: number): string {
-  if (shown.detail !== "stretches") return "";
-  const [from, to] = shown.x;
-  const high = u.bbox.height / ratio() / (shown.y[1] - shown.y[0]);
-  const ends = shown.columns.slice(1).flatMap((column) => {
-    const last = column[column.length - 1] ?? null;
-    return last === null ? [] : [Math.round(2 * high * last)];
-  });
-  return [Math.floor((2 * width * to) / (to - from)), shown.columns[0].length, ...shown.y, shown.scene.failures.length, ...ends].join();
 }
 
 /** Facts of the chart for tests and measurements: a canvas cannot be asked. */
@@ -412,103 +296,4 @@ function tell(u: uPlot, shown: Picture, points: Points): void {
       y: u.valToPos(mark.value, "y"),
     })),
   };
-}
-
-function options(
-  element: HTMLElement,
-  latest: React.RefObject<Props>,
-  picture: React.RefObject<Picture | null>,
-  palette: React.RefObject<Palette | null>,
-  setHover: (hover: Hover | null) => void,
-): uPlot.Options {
-  const colour = (name: keyof Palette) => (): string => palette.current?.[name] ?? "#888";
-  const narrow = element.clientWidth < 560;
-  const font = "500 11px Inter Variable, system-ui, sans-serif";
-  const unit = (): string => {
-    const { kind, metric } = latest.current;
-    return kind === "buckets" ? "σ" : kind === "failures" ? "%" : metricText(metric).unit;
-  };
-  const logarithmic = latest.current.log && latest.current.kind === "points";
-  return {
-    width: element.clientWidth,
-    height: element.clientHeight,
-    padding: [LANE, narrow ? 78 : 84, 4, 0],
-    legend: { show: false },
-    scales: { x: { time: true, auto: false }, y: { auto: false, distr: logarithmic ? 3 : 1 } },
-    cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false, dist: 8 }, y: false },
-    series: [
-      {},
-      { stroke: colour("data-raw"), width: 1, points: { show: false }, spanGaps: false },
-      { stroke: colour("data"), width: 2, points: { show: false }, spanGaps: false },
-      { stroke: "transparent", width: 0, points: { show: false } },
-      { stroke: "transparent", width: 0, points: { show: false } },
-    ],
-    bands: [{ series: [4, 3], fill: colour("data-raw") }],
-    axes: [
-      { stroke: colour("ink-3"), font, grid: { show: false }, ticks: { stroke: colour("line"), size: 4 }, size: 30, space: 74, values: timeTicks },
-      {
-        stroke: colour("ink-3"),
-        font,
-        size: (_u, values) => Math.max(narrow ? 46 : 52, 12 + 6.4 * Math.max(0, ...(values ?? []).map((value) => value?.length ?? 0))),
-        grid: { stroke: colour("line"), width: 1 },
-        ticks: { show: false },
-        space: logarithmic ? 24 : 30,
-        values: (_u, ticks) => valueTicks(ticks, unit(), logarithmic),
-      },
-    ],
-    hooks: {
-      drawAxes: [(u) => picture.current && palette.current && drawUnder(u, picture.current.scene, palette.current)],
-      draw: [(u) => picture.current && palette.current && drawOver(u, picture.current.scene, palette.current)],
-      setCursor: [
-        (u) => {
-          const left = u.cursor.left ?? -1;
-          const shown = picture.current;
-          if (left < 0 || !shown || shown.stops.length === 0) setHover(null);
-          else {
-            const time = shown.stops[nearest(shown.stops, u.posToVal(left, "x"))] ?? 0;
-            setHover({ time, left: left + u.bbox.left / ratio() });
-          }
-        },
-      ],
-      setSelect: [
-        (u) => {
-          if (u.select.width < 8) return;
-          const from = u.posToVal(u.select.left, "x");
-          const to = u.posToVal(u.select.left + u.select.width, "x");
-          u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-          latest.current.onZoom([Math.round(from * 1000), Math.round(Math.max(to, from + LEAST_SPAN_S) * 1000)]);
-        },
-      ],
-      ready: [(u) => u.over.addEventListener("dblclick", () => latest.current.onZoom(null))],
-    },
-  };
-}
-
-function valueTicks(ticks: readonly (number | null)[], unit: string, logarithmic: boolean): (string | null)[] {
-  const step = ((ticks[1] ?? 1) as number) - ((ticks[0] ?? 0) as number);
-  const even = Math.min(4, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
-  const apart = unit === "%" || unit === "σ" ? " " : " ";
-  return ticks.map((tick) => {
-    if (tick === null) return null;
-    const decimals = logarithmic ? Math.min(4, Math.max(0, -Math.floor(Math.log10(tick) + 1e-9))) : even;
-    return `${formatNumber(tick, decimals)}${apart}${unit}`;
-  });
-}
-
-const ticksOf = (options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat => new Intl.DateTimeFormat(undefined, options);
-const hourMinute = ticksOf({ hour: "2-digit", minute: "2-digit", hour12: false });
-const withSeconds = ticksOf({ hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const days = ticksOf({ day: "numeric", month: "short" });
-
-/** Local time of day; the date where a day begins, and alone when ticks are days apart. */
-function timeTicks(_u: uPlot, ticks: number[]): string[] {
-  const step = (ticks[1] ?? 60) - (ticks[0] ?? 0);
-  return ticks.map((tick, i) => {
-    const at = new Date(tick * 1000);
-    if (step >= 86_400) return days.format(at);
-    const before = ticks[i - 1];
-    const newDay = before !== undefined && new Date(before * 1000).getDate() !== at.getDate();
-    const clock = (step < 60 ? withSeconds : hourMinute).format(at);
-    return newDay ? (clock === "00:00" ? days.format(at) : `${days.format(at)} ${clock}`) : clock;
-  });
 }

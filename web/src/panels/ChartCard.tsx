@@ -4,9 +4,8 @@ import { useCallback, useEffect, useState } from "react";
 import { ControlChart } from "../chart/ControlChart";
 import type { Picture } from "../chart/picture";
 import { formatDuration } from "../format";
-import { judgedMetric } from "../follow";
 import type { Points } from "../points";
-import { admitted, isLive, sloOf, type State, type View } from "../state";
+import { judgedMetric, admitted, isLive, sloOf, type State, type View } from "../state";
 import { learningText } from "./Incidents";
 import { Tabs } from "./Tabs";
 

@@ -1,11 +1,11 @@
 // What the chart shows as a table, for whoever cannot or does not want to read a picture.
 
-import { useEffect, useRef } from "react";
 import { distance, limitsAt } from "../chart/lines";
 import { decimalsFor, formatNumber, formatSigma, formatTime, formatUtc } from "../format";
 import type { Points } from "../points";
 import { metricText } from "../rules";
 import type { State } from "../state";
+import { Dialog } from "./Dialog";
 
 const SHOWN = 500;
 
@@ -61,24 +61,10 @@ function linesOf(state: State, points: Points): Line[] {
 }
 
 export function Table(props: { state: State; points: Points; onClose: () => void }): React.JSX.Element {
-  const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    const element = dialog.current;
-    element?.showModal();
-    return () => element?.close();
-  }, []);
   const lines = linesOf(props.state, props.points);
   const shown = lines.slice(0, SHOWN);
   return (
-    <dialog ref={dialog} className="help" aria-labelledby="table-title" onClose={props.onClose}>
-      <header className="dialog-head">
-        <h2 id="table-title">{metricText(props.state.view.metric).title} as a table</h2>
-        <div className="right">
-          <button type="button" className="btn" onClick={() => dialog.current?.close()}>
-            Close
-          </button>
-        </div>
-      </header>
+    <Dialog id="table-title" title={`${metricText(props.state.view.metric).title} as a table`} className="help" onClose={props.onClose}>
       <div className="table-body" tabIndex={0} role="region" aria-label="Values, the newest first">
         {lines.length > shown.length && <p className="hint">The newest {SHOWN}. Zoom in to see others.</p>}
         <table>
@@ -100,6 +86,6 @@ export function Table(props: { state: State; points: Points; onClose: () => void
           </tbody>
         </table>
       </div>
-    </dialog>
+    </Dialog>
   );
 }
