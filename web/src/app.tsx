@@ -79,6 +79,7 @@ export function App(): React.JSX.Element {
   );
   const setMetric = useCallback((metric: string) => change({ metric }), [change]);
   const help = useCallback(() => setDialog("help"), []);
+  const table = useCallback(() => setDialog("table"), []);
   const close = useCallback(() => setDialog(null), []);
   const baseline = (
     <BaselinePanel spc={state.spc} about={state.about} onLearn={() => setDialog("learn")} onPhases={() => setDialog("baseline")} />
@@ -155,7 +156,7 @@ export function App(): React.JSX.Element {
             onPause={pause}
             onView={change}
             onOpen={open}
-            onTable={() => setDialog("table")}
+            onTable={table}
           />
           <Log log={marks} view={listed} spc={state.spc} onView={change} onOpen={open} />
           <div className="below">

@@ -8,6 +8,7 @@ import type { Points } from "../points";
 import { judgedMetric, admitted, isLive, sloOf, type State, type View } from "../state";
 import { learningText } from "./Incidents";
 import { Tabs } from "./Tabs";
+import { reading } from "./reading";
 
 const WAIT_TEXT_AFTER_MS = 300;
 
@@ -26,7 +27,7 @@ interface Props {
   onTable: () => void;
 }
 
-export function ChartCard(props: Props): React.JSX.Element {
+function Card(props: Props): React.JSX.Element {
   const { state, points, fit, log } = props;
   const { view, spc } = state;
   const [detail, setDetail] = useState<Detail>({ kind: "points", step: null });
@@ -134,6 +135,38 @@ export function ChartCard(props: Props): React.JSX.Element {
     </section>
   );
 }
+
+/** What of the chart's state it shows: a point alone goes to the canvas, not through here. */
+function shownOf(state: State): readonly unknown[] {
+  const { view, spc, status } = state;
+  const kind = view.metric === "failures" ? spc?.failures : view.chart === "buckets" ? spc?.buckets : spc?.cold_ids;
+  const learning = status?.learn_n ? [status.learn_n, status.learned, status.learn_left_s] : [];
+  return [
+    view,
+    state.violations,
+    state.series,
+    state.about,
+    state.rollup,
+    state.span,
+    state.loading,
+    state.error,
+    state.paused,
+    state.missed,
+    spc === null,
+    spc?.limits,
+    spc?.phases,
+    spc?.incidents,
+    spc?.exclusions,
+    spc?.annotations,
+    spc?.state,
+    spc?.alarms_in_s,
+    spc?.locks_in_s,
+    kind,
+    ...learning,
+  ];
+}
+
+export const ChartCard = reading(Card, shownOf);
 
 interface Detail {
   kind: Picture["detail"];
