@@ -96,9 +96,9 @@ def test_parts_that_the_server_does_not_tell_explain_nothing() -> None:
 
 @given(st.sampled_from(PARTS), st.sampled_from([0.5, 1.5, 3.0]), st.integers(1, 60))
 def test_a_lasting_change_is_told_by_the_part_that_moved(part: str, factor: float, since: int) -> None:
-    usual = dict.fromkeys(PARTS, 100.0)
-    changed = usual | {part: 100.0 * factor}
-    window = window_of([usual] * 30 + [None] + [changed] * since)
+    usual: dict[str, float] | None = {name: 100.0 for name in PARTS}
+    changed: dict[str, float] | None = {name: 100.0 * (factor if name == part else 1.0) for name in PARTS}
+    window = window_of([*[usual] * 30, None, *[changed] * since])
     change_us = 31 * 2_000_000
     found = lasting_cause_of(window, change_us, None)
 
@@ -109,7 +109,8 @@ def test_a_lasting_change_is_told_by_the_part_that_moved(part: str, factor: floa
 
 
 def test_a_change_that_every_part_shares_has_no_single_cause() -> None:
-    usual = dict.fromkeys(PARTS, 100.0)
-    window = window_of([usual] * 30 + [dict.fromkeys(PARTS, 150.0)] * 30)
+    usual: dict[str, float] | None = {name: 100.0 for name in PARTS}
+    slower: dict[str, float] | None = {name: 150.0 for name in PARTS}
+    window = window_of([usual] * 30 + [slower] * 30)
 
     assert lasting_cause_of(window, 30 * 2_000_000, None) is None

@@ -75,7 +75,9 @@ def long_past(days: float = 30.0, step_s: float = 120.0, seed: int = 7) -> list[
 
 
 @contextlib.contextmanager
-def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0, **changes: Any) -> Iterator[None]:
+def kept_live(
+    app: App, factor: float = 1.0, every_s: float = 1.0, is_down: bool = False, **changes: Any
+) -> Iterator[None]:
     """Post a request now and then while the pictures are taken."""
     stopped = threading.Event()
     rng = random.Random(1)
@@ -83,7 +85,7 @@ def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0, **changes: An
     def run() -> None:
         while not stopped.wait(every_s):
             with contextlib.suppress(OSError):
-                app.post(request(rng, 0.0, factor, **changes))
+                app.post(failed(0.0, **changes) if is_down else request(rng, 0.0, factor, **changes))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -92,6 +94,16 @@ def kept_live(app: App, factor: float = 1.0, every_s: float = 1.0, **changes: An
     finally:
         stopped.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def fleet_kept_live(app: App, targets: int = 12) -> Iterator[None]:
+    """Every target of `fleet_past` but the silent one goes on as it was."""
+    with contextlib.ExitStack() as stack:
+        for n in range(targets):
+            if n != 2:
+                stack.enter_context(kept_live(app, 1.25 if n == 0 else 1.0, 2.0, is_down=n == 1, **target(n)))
+        yield
 
 
 @contextlib.contextmanager
@@ -129,4 +141,8 @@ def fleet_past(targets: int = 12) -> list[dict[str, Any]]:
     return rows
 
 
-NAMES = {"model": "llama3.1:8b", "server": "host-01:11434"}
+def target(n: int) -> dict[str, Any]:
+    return {"model": ("llama3.1:8b", "qwen2.5:7b", "mistral:7b")[n % 3], "server": f"host-{n + 1:02d}:11434"}
+
+
+NAMES = target(0)

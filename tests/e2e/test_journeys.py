@@ -103,7 +103,15 @@ def test_an_overview_card_follows_live(tmp_path: Path, visit: Visit) -> None:
 def test_every_metric_has_a_tab_that_arrows_move_between(busy: App, visit: Visit) -> None:
     page = opened(busy, visit)
     page.get_by_role("tab", name=re.compile("Latency")).focus()
-    metrics = ("ttft", "ms_per_token", "queue", "load", "prompt_ms_per_token", "failures", "tokens_per_second")
+    metrics = (
+        "ttft",
+        "ms_per_token",
+        "queue",
+        "load",
+        "prompt_ms_per_token",
+        "failures",
+        "tokens_per_second",
+    )
     for metric in metrics:
         page.keyboard.press("ArrowRight")
         expect(page.locator(f"#tab-{metric}")).to_be_focused()
@@ -355,3 +363,12 @@ def test_bad_addresses_do_no_harm(busy: App, visit: Visit) -> None:
     wait_for(lambda: visit.facts()["count"] > 0)
     with pytest.raises(urllib.error.HTTPError):
         busy.get("/api/history?from=x&to=y")
+
+
+def test_a_part_that_cannot_be_loaded_is_said_and_not_a_blank_page(busy: App, visit: Visit) -> None:
+    page = opened(busy, visit)
+    page.route("**/Help-*.js", lambda route: route.abort())
+    page.keyboard.press("?")
+
+    expect(page.get_by_role("alert")).to_contain_text("The page made a mistake")
+    expect(page.get_by_role("button", name="Load it again")).to_be_visible()

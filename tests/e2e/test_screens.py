@@ -16,10 +16,10 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from tests.e2e.scenes import (
-    NAMES,
     busy_past,
     calm_past,
     failed,
+    fleet_kept_live,
     fleet_past,
     kept_live,
     long_past,
@@ -180,7 +180,7 @@ def test_weeks(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_overview(browser: Browser, tmp_path: Path) -> None:
-    with serving(tmp_path / "app", fleet_past()) as app, kept_live(app, 1.25, 0.5, **NAMES):
+    with serving(tmp_path / "app", fleet_past()) as app, fleet_kept_live(app):
 
         def ready(page: Page) -> None:
             expect(page.locator(".target")).to_have_count(12)

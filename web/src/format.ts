@@ -31,7 +31,8 @@ export function decimalsFor(typical: number | null | undefined): number {
 /** Where a value sits relative to the centre line, e.g. "+2.4 σ"; an em dash when there are no limits yet. */
 export function formatSigma(z: number | null | undefined): string {
   if (z === null || z === undefined || !Number.isFinite(z)) return ABSENT;
-  return `${z < 0 ? MINUS : "+"}${Math.abs(z).toFixed(1)} σ`;
+  const far = Math.abs(z).toFixed(1);
+  return far === "0.0" ? "0.0 σ" : `${z < 0 ? MINUS : "+"}${far} σ`;
 }
 
 /** A signed difference, e.g. "+0.28". */

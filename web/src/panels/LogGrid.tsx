@@ -2,7 +2,7 @@
 
 import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import type { ViolationOut } from "../api/schema";
-import { ABSENT, decimalsFor, formatCount, formatDuration, formatNumber, formatSigma, formatTime, formatUtc } from "../format";
+import { ABSENT, decimalsFor, formatDuration, formatNumber, formatSigma, formatTime, formatUtc } from "../format";
 import type { LogRows } from "../log";
 import { RULE_TITLES, metricText } from "../rules";
 import { Glyph, SeverityIcon } from "./icons";
@@ -352,10 +352,9 @@ export function causeText(cause: NonNullable<ViolationOut["cause"]>): [string, s
   return [`${PARTS[cause.part][0]} ${seconds(cause.ms)}`, `(usually ${seconds(cause.usual_ms)})`];
 }
 
-/** How long an episode went on: "open", "open, 3 samples", "1 sample", "14 s". */
+/** How long an episode went on: "1 sample", "14 s"; one that goes on, until its last signal: "open", "open, 11 min". */
 export function lasted(violation: ViolationOut): string {
-  const samples = violation.count === 1 ? "1 sample" : `${formatCount(violation.count)} samples`;
-  if (violation.open) return violation.count === 1 ? "open" : `open, ${samples}`;
-  if (violation.count === 1 && violation.rule === "R1") return samples;
-  return formatDuration((Date.parse(violation.last_signal) - Date.parse(violation.pattern_start)) / 1000);
+  if (violation.count === 1 && (violation.open || violation.rule === "R1")) return violation.open ? "open" : "1 sample";
+  const long = formatDuration((Date.parse(violation.last_signal) - Date.parse(violation.pattern_start)) / 1000);
+  return violation.open ? `open, ${long}` : long;
 }

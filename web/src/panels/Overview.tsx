@@ -10,7 +10,7 @@ import { METRICS, metricText } from "../rules";
 import { drawSpark } from "../spark";
 import { searchOf, viewOf } from "../state";
 import { useNow } from "./Sidebar";
-import { SeverityIcon } from "./icons";
+import { Brand, SeverityIcon } from "./icons";
 
 const SORT_EVERY_MS = 5000;
 const SPANS = [1, 6, 24] as const;
@@ -48,6 +48,7 @@ export function Overview(props: Props): React.JSX.Element {
   return (
     <main className="overview" aria-labelledby="overview-title" id="overview" tabIndex={-1}>
       <header className="overview-head">
+        <Brand />
         <h1 id="overview-title">All targets</h1>
         <div className="chips" role="group" aria-label="Filter by standing">
           {STANDINGS.filter(([standing]) => counts.has(standing) || standings.has(standing)).map(([standing, words]) => (

@@ -204,7 +204,7 @@ function StatusCard(props: { state: State; onRetry: () => void }): React.JSX.Ele
 
 function WindowNumbers(props: { state: State }): React.JSX.Element {
   const title = useId();
-  const { spc, view, total } = props.state;
+  const { spc, view } = props.state;
   const { unit, title: name } = metricText(judgedMetric(view.metric));
   const decimals = decimalsFor(spc?.mean);
   const show = (value: number | null | undefined, more = 0): string =>
@@ -222,14 +222,28 @@ function WindowNumbers(props: { state: State }): React.JSX.Element {
         <dt>P95</dt>
         <dd>{show(spc?.p95)}</dd>
         <dt>Marks</dt>
-        <dd>{formatCount(total)}</dd>
+        <dd>{formatCount(marksOf(props.state))}</dd>
       </dl>
     </section>
   );
 }
 
+/** How many marks the chart that is shown has; of a long span with very many, those of both charts. */
+function marksOf(state: State): number {
+  const { violations, total, view } = state;
+  return total > violations.length ? total : violations.filter((violation) => violation.chart === view.chart).length;
+}
+
 /** The statistics of what is shown. */
-export const WindowPanel = reading(WindowNumbers, ({ spc, view, total }) => [spc?.n, spc?.mean, spc?.std, spc?.p95, view.metric, total]);
+export const WindowPanel = reading(WindowNumbers, ({ spc, view, violations }) => [
+  spc?.n,
+  spc?.mean,
+  spc?.std,
+  spc?.p95,
+  view.metric,
+  view.chart,
+  violations,
+]);
 
 const METERS = [
   ["CPU", "cpu_percent"],

@@ -29,7 +29,8 @@ function ValuesBar(props: { state: State; value: number | null }): React.JSX.Ele
   const { spc, latest, view } = state;
   const { unit } = metricText(view.metric);
   const live = latest ? valueOf(view.metric, latest) : null;
-  const failed = latest !== null && !latest.ok;
+  const failed = latest ? !latest.ok : state.status?.state === "failing";
+  const why = latest ?? state.status;
   const value = latest ? live : props.value;
   const current = spc?.limits.at(-1) ?? null;
   const z = value !== null && current ? distance(value, current, spc?.scale ?? "log") : null;
@@ -42,9 +43,9 @@ function ValuesBar(props: { state: State; value: number | null }): React.JSX.Ele
   const since = phase && phase.number > 1 ? `Phase ${phase.number}, since ${formatTime(phase.start)}` : n ? `From ${n} samples` : "";
   return (
     <section className="bar" aria-label="Limits">
-      <Latest state={state} note={z === null ? (failed ? (latest.error ?? "") : "") : `${formatSigma(z)} from centre line`}>
+      <Latest state={state} note={z === null ? (failed ? (why?.error ?? "") : "") : `${formatSigma(z)} from centre line`}>
         {failed ? (
-          <span className="failed">{(latest.error_kind ?? "failed").replaceAll("_", " ")}</span>
+          <span className="failed">{(why?.error_kind ?? "failed").replaceAll("_", " ")}</span>
         ) : (
           <>
             {formatNumber(value, decimals)}

@@ -16,7 +16,7 @@ const violation = (changes: Partial<ViolationOut>): ViolationOut =>
 
 test("an episode lasted from where its pattern began; an open one says how far it is", () => {
   expect(lasted(violation({}))).toBe("40 s");
-  expect(lasted(violation({ open: true }))).toBe("open, 9 samples");
+  expect(lasted(violation({ open: true }))).toBe("open, 40 s");
   expect(lasted(violation({ open: true, count: 1 }))).toBe("open");
   expect(lasted(violation({ rule: "R1", count: 1 }))).toBe("1 sample");
 });
