@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.processes import App, observation
 
-ROWS = 200  # in a batch: larger ones are judged at once, and told as a whole
+ROWS = 2_000  # in a batch
 
 
 def post(app: App, rows: list[dict[str, Any]]) -> None:
