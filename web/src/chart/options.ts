@@ -91,14 +91,13 @@ export function options(
   };
 }
 
-function valueTicks(ticks: readonly (number | null)[], unit: string, logarithmic: boolean): (string | null)[] {
+export function valueTicks(ticks: readonly (number | null)[], unit: string, logarithmic: boolean): (string | null)[] {
   const step = ((ticks[1] ?? 1) as number) - ((ticks[0] ?? 0) as number);
-  const even = Math.min(4, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
-  const apart = unit === "%" || unit === "σ" ? " " : " ";
+  const even = [0, 1, 2, 3, 4].find((digits) => Math.abs(Math.round(step * 10 ** digits) - step * 10 ** digits) < 1e-6) ?? 4;
   return ticks.map((tick) => {
     if (tick === null) return null;
     const decimals = logarithmic ? Math.min(4, Math.max(0, -Math.floor(Math.log10(tick) + 1e-9))) : even;
-    return `${formatNumber(tick, decimals)}${apart}${unit}`;
+    return `${formatNumber(tick, decimals)} ${unit}`;
   });
 }
 

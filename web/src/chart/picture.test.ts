@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import type { LimitsVersionOut, RollupOut, SpcOut, ViolationOut } from "../api/schema";
 import { Points } from "../points";
 import { cluster, marksOf, type Mark } from "./marks";
+import { valueTicks } from "./options";
 import { flagsOf, pictureOf, spansOf, type Inputs } from "./picture";
 import { Summary, envelopeOf, stepFor } from "./summary";
 
@@ -189,4 +190,11 @@ test("a logarithmic axis never begins at zero", () => {
   const [low] = pictureOf(inputs(filled(5, () => 1), { log: true, spc: wide })).y;
 
   expect(low).toBeGreaterThan(0);
+});
+
+test("ticks have the digits that tell them apart, and no more", () => {
+  expect(valueTicks([0.4, 0.425, 0.45], "s", false)).toEqual(["0.400 s", "0.425 s", "0.450 s"]);
+  expect(valueTicks([1.4, 1.6], "s", false)).toEqual(["1.4 s", "1.6 s"]);
+  expect(valueTicks([-2, 0, 2], "σ", false)).toEqual(["−2 σ", "0 σ", "2 σ"]);
+  expect(valueTicks([0.1, 1, null], "s", true)).toEqual(["0.1 s", "1 s", null]);
 });
