@@ -84,8 +84,3 @@ export function formatUtc(time: string | number): string {
 export function formatPercent(value: number | null | undefined): string {
   return value === null || value === undefined ? "not available" : `${Math.round(value)}%`;
 }
-
-export function formatBytes(bytes: number | null | undefined): string {
-  if (bytes === null || bytes === undefined) return ABSENT;
-  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.round(bytes / 1e6)} MB`;
-}

@@ -83,8 +83,6 @@ export function getViolations(query: Query): Promise<ViolationPageOut> {
   return ask("api/violations", query);
 }
 
-export const getViolation = (id: number): Promise<ViolationOut> => ask(`api/violations/${id}`);
-
 export function getContext(id: number, points = 10): Promise<ContextOut> {
   return ask(`api/violations/${id}/context`, { points });
 }

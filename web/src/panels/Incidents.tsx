@@ -53,7 +53,7 @@ export function quietText(state: State): string {
   if (spc.state === "none" && spc.n > 0) return "No incident. This measure is shown, not judged.";
   if (spc.alarms_in_s !== null) return `No incident yet. Alarms begin after ${formatDuration(spc.alarms_in_s)} of observation.`;
   const change = spc.min_change_percent ? `; changes of a level under ${spc.min_change_percent} % are only marked` : "";
-  if (spc.budget_per_day === null) return "No incident: the detectors are off.";
+  if (spc.budget_per_day === null) return "No incident. This measure raises no alarm of its own; rules it breaks are marked.";
   return `No incident. Chance alone would bring ${budgetText(spc.budget_per_day)}${change}.`;
 }
 
