@@ -130,6 +130,7 @@ def app_limits(app: App, metric: str) -> dict[str, Any]:
 
 def test_a_brush_zooms_the_log_follows_and_the_address_keeps_it(busy: App, visit: Visit) -> None:
     page = opened(busy, visit)
+    wait_for(lambda: total(page) > 0)  # the log loads after the chart
     before = total(page)
     box = page.locator(".u-over").bounding_box()
     assert box is not None
