@@ -32,7 +32,7 @@ from llmscope.rolling import Roller
 from llmscope.settings import Settings, TargetSetting
 from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import EARLY_FITS, Plan
-from llmscope.store import SchemaTooNew, open_store
+from llmscope.store import Keep, SchemaTooNew, open_store
 
 if TYPE_CHECKING:
     from llmscope.simulator import Simulator
@@ -161,7 +161,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
     """The API and the page over the database, from the first answer to the last write."""
     listening = _listen(settings.host, port)
     try:
-        store = open_store(settings.db, _clock_us)
+        store = open_store(settings.db, _clock_us, Keep.of_seconds(settings.keep_raw, settings.keep_minutes))
     except SchemaTooNew as error:
         listening.close()
         raise StartError(f"{settings.db}: {error}") from None

@@ -4,6 +4,7 @@ from llmscope.store.incidents import Annotation, Exclusion, Incident, Phase, Sto
 from llmscope.store.keeping import Keep
 from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
+from llmscope.store.usage import Usage, usage
 from llmscope.store.violations import Violation, ViolationQuery
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "SeriesKey",
     "Store",
     "StoredAlarm",
+    "Usage",
     "Violation",
     "ViolationQuery",
     "open_store",
+    "usage",
 ]
