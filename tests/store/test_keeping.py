@@ -174,6 +174,8 @@ def test_after_its_time_a_row_is_given_up_but_not_around_a_finding(tmp_path: Pat
     assert kept == sorted({*mine[100:301], *mine[500:701]})
     before, after = store.neighbours(2, opened, 100, 100)
     assert [row[r.ID] for row in (*before, *after)] == mine[100:301]
+    assert store.neighbours(2, 50, 10, 10) == ([], []), "nobody asked for it to be kept"
+    assert [len(part) for part in store.neighbours(2, opened + 1, 500, 500)] in ([100, 101], [101, 100])
     assert set(store.failures(list(range(1, 1_501)))) <= set(kept)
     assert np.array_equal(store.rollups.read(2, HOURS, 0, FOREVER_US, "latency")[1].seen, hours.seen)
     store.close()
@@ -291,3 +293,25 @@ def test_an_empty_database_has_a_size_and_no_forecast(tmp_path: Path) -> None:
     assert found.file_bytes > 0
     assert found.oldest_us is found.raw_from_us is found.forecast(30, START_US) is None
     store.close()
+
+
+async def test_the_context_of_an_old_mark_says_that_it_was_given_up(tmp_path: Path) -> None:
+    clock = Clock(START_US)
+    rng = random.Random(1)
+    async with served(tmp_path / "a.db", clock) as api:
+        for i in range(120):
+            clock.now_us = START_US + i * 2_000_000
+            latency = 9_000.0 if i == 100 else rng.lognormvariate(7.0, 0.05)
+            await api.post({"provider": "ollama", "model": "a", "latency_ms": latency, "eval_count": 7})
+        await api.ingest.settle()
+        (mark,) = (await api.get("/api/violations?metric=latency&rule=R1&hours=24"))["violations"]
+        before = await api.get(f"/api/violations/{mark['id']}/context")
+        clock.now_us += 40 * DAY_US
+        while await api.roller._roll() or await api.roller._keep():
+            pass
+        after = await api.get(f"/api/violations/{mark['id']}/context")
+
+    assert not before["given_up"]
+    assert before["points"][before["index"]]["latency_ms"] == 9_000.0
+    assert (after["given_up"], after["points"], after["before"], after["after"]) == (True, [], 0, 0)
+    assert after["violation"]["peak_value"] == 9.0

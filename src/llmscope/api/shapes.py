@@ -537,6 +537,9 @@ class UsualOut(BaseModel):
 class ContextOut(BaseModel):
     violation: ViolationOut
     points: list[ObservationOut]
+    given_up: bool = Field(
+        description="Whether the observations around it are no longer kept; there are no points."
+    )
     index: int = Field(description="Position of the worst point in `points`.")
     before: int
     after: int

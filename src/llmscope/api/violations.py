@@ -294,9 +294,10 @@ def _context(parts: Parts, violation: Violation, points: int) -> dict[str, Any]:
     return {
         "violation": documents.violation_document(violation, series),
         "points": observations,
+        "given_up": violation.peak_id <= store.keeper.given_up_id and not later,
         "index": len(before),
         "before": len(before),
-        "after": len(later) - 1,
+        "after": max(0, len(later) - 1),
         "baseline": _usual(parts, series, violation),
         "prompt_text": store.prompt_text(prompt_id),
     }

@@ -73,6 +73,17 @@ class Keeper:
             or self._give_up_minutes(connection, now_us)
         )
 
+    def whole_around(self, connection: sqlite3.Connection, series_id: int, row_id: int) -> tuple[int, int]:
+        """The ids around a row between which every row of the series is there; (0, 0) where it was given up."""
+        given_up_id = self.given_up_id
+        if row_id > given_up_id:
+            return given_up_id + 1, reading.FAR
+        first_id, last_id = connection.execute(
+            "SELECT min(first_id), max(last_id) FROM kept WHERE series_id = ? AND first_id <= ? AND last_id >= ?",
+            (series_id, row_id, row_id),
+        ).fetchone()
+        return first_id or 0, last_id or 0
+
     @staticmethod
     def _arrived_by(connection: sqlite3.Connection, now_us: int, age_us: int | None) -> int:
         """The last row that arrived so long ago, FAR when all did; 0 when age is None."""

@@ -380,8 +380,17 @@ class Store:
         return reading.row(self.read(), row_id)
 
     def neighbours(self, series_id: int, row_id: int, before: int, after: int) -> tuple[list[Row], list[Row]]:
-        """The rows of one series just before `row_id`, and those from it on, both in order of arrival."""
-        return reading.neighbours(self.read(), series_id, row_id, before, after)
+        """The rows of one series just before `row_id`, and those from it on, both in order of arrival.
+
+        They end where some were given up, and are none where that row itself was.
+        """
+        connection = self.read()
+        first_id, last_id = self.keeper.whole_around(connection, series_id, row_id)
+        earlier, later = reading.neighbours(connection, series_id, row_id, before, after)
+        return (
+            [row for row in earlier if first_id <= row[r.ID]],
+            [row for row in later if first_id <= row[r.ID] <= last_id],
+        )
 
     def failure(self, row_id: int) -> str | None:
         found = (

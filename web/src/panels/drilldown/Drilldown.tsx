@@ -151,6 +151,21 @@ const Details = memo(function Details(props: DetailsProps): React.JSX.Element {
   const selected = found < 0 ? index : found;
   const point = points[selected];
   const worst = points[index];
+  if (context.given_up) {
+    return (
+      <>
+        <Finding context={context} />
+        <Actions violation={violation} time={violation.first_signal} onChanged={props.onChanged} onSeriesChanged={props.onSeriesChanged} />
+        <p className="note column">
+          The observations around this mark are no longer kept. Those of incidents and of acknowledged marks stay; how long the others
+          do is set by --keep-raw.
+        </p>
+        <div className="column">
+          <Process violation={violation} />
+        </div>
+      </>
+    );
+  }
   return (
     <>
       <Finding context={context} />
@@ -209,7 +224,11 @@ function Finding(props: { context: ContextOut }): React.JSX.Element {
         </small>
       </div>
       <p>
-        <b>{headline}</b> {advice}
+        {props.context.given_up || (
+          <>
+            <b>{headline}</b> {advice}
+          </>
+        )}
         {violation.provisional && " The limits were provisional."}
         {violation.superseded && " This mark is of a judgement that was made again since."}
       </p>
