@@ -18,7 +18,7 @@ from llmscope.engine import Engine
 from llmscope.findings import Findings, call, engine_row, engine_rows
 from llmscope.live import Hub, frame
 from llmscope.observation import Observation
-from llmscope.store import Incident, Series, SeriesKey, Store, Violation
+from llmscope.store import FaultKind, Incident, Series, SeriesKey, StorageFault, Store, Violation
 from llmscope.store import rows as r
 from llmscope.store.rows import Row
 from llmscope.store.writer import Append
@@ -49,6 +49,10 @@ class TooManySeries(Exception):
 
 class NotStored(Exception):
     """The observations could not be written; the sender should try again later."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.kind = why.kind if isinstance(why, StorageFault) else FaultKind.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,7 @@ class Ingest:
                 self._pending.pop(key, None)
         if error is not None:
             if not batch.future.cancelled():
-                batch.future.set_exception(NotStored(str(error)))
+                batch.future.set_exception(NotStored(error))
             return
         self.store.committed(job)
         rows = job.rows[job.skipped :]
