@@ -18,6 +18,7 @@ from llmscope.host import HostSampler
 from llmscope.probe import Reach, open_session, reachable
 from llmscope.settings import Settings, TargetSetting
 from llmscope.store import SCHEMA_VERSION
+from llmscope.store.integrity import DatabaseDamaged, quick_check
 
 UP_PORT = 8081  # where `llmscope up` listens when no port is set
 ANSWER_WITHIN_S = 3.0
@@ -103,8 +104,16 @@ def _database(path: Path) -> Iterator[Check]:
     try:
         with contextlib.closing(_opened(path)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            quick_check(connection)
             rows, failed = connection.execute("SELECT total(count), total(failed) FROM series").fetchone()
+    except DatabaseDamaged as damaged:
+        yield Check(
+            "database",
+            "wrong",
+            f"{path} is damaged: {damaged}",
+            "run llmscope repair, or llmscope restore with a backup",
+        )
+        return
     except sqlite3.Error as error:
         yield Check(
             "database",
@@ -113,9 +122,7 @@ def _database(path: Path) -> Iterator[Check]:
             "restore it, or name another with --db",
         )
         return
-    if sound != "ok":
-        yield Check("database", "wrong", f"{path} is damaged: {sound}", "restore it from a backup")
-    elif version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         yield Check(
             "database",
             "wrong",
