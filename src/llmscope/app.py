@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -186,7 +187,7 @@ class Opened:
     def trouble(self) -> str | None:
         """What people should know of the storage just now."""
         if self.store.fault is not None:
-            return f"Nothing is stored: {self.store.fault}."
+            return f"Observations are not stored: {self.store.fault}."
         if self.check.damage is not None:
             return f"The database is damaged ({self.check.damage}): {REMEDY}."
         return None
@@ -204,7 +205,8 @@ def open_database(path: Path, say: Say = log.warning) -> Opened:
         raise StartError(str(error)) from None
     except OSError as error:
         raise StartError(
-            f"cannot write in {path.parent} ({error.strerror or error}); allow it, or name another file with --db"
+            f"cannot write {error.filename or path.parent} ({error.strerror or error}); allow it, or name another "
+            "file with --db"
         ) from None
     try:
         return Opened(*_checked(path, lock, say))
@@ -214,6 +216,8 @@ def open_database(path: Path, say: Say = log.warning) -> Opened:
 
 
 def _checked(path: Path, lock: DatabaseLock, say: Say) -> tuple[Store, DatabaseLock, StartCheck]:
+    if path.exists() and not os.access(path, os.W_OK):
+        raise StartError(f"the database {path} cannot be written; allow it, or name another file with --db")
     try:
         version = version_of(path)
         check = StartCheck(path)

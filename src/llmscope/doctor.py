@@ -17,8 +17,8 @@ from llmscope import __version__
 from llmscope.host import HostSampler
 from llmscope.probe import Reach, open_session, reachable
 from llmscope.settings import Settings, TargetSetting
-from llmscope.store import SCHEMA_VERSION
-from llmscope.store.integrity import DatabaseDamaged, quick_check
+from llmscope.store import SchemaTooNew
+from llmscope.store.integrity import DatabaseDamaged, NotOurs, quick_check, version_of
 
 UP_PORT = 8081  # where `llmscope up` listens when no port is set
 ANSWER_WITHIN_S = 3.0
@@ -102,8 +102,8 @@ def _database(path: Path) -> Iterator[Check]:
     if not path.exists() or check.state == "wrong":
         return
     try:
+        version = version_of(path)
         with contextlib.closing(_opened(path)) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
             quick_check(connection)
             rows, failed = connection.execute("SELECT total(count), total(failed) FROM series").fetchone()
     except DatabaseDamaged as damaged:
@@ -114,7 +114,10 @@ def _database(path: Path) -> Iterator[Check]:
             "run llmscope repair, or llmscope restore with a backup",
         )
         return
-    except sqlite3.Error as error:
+    except SchemaTooNew as error:
+        yield Check("database", "wrong", str(error), "install a newer LLMscope")
+        return
+    except (sqlite3.Error, NotOurs) as error:
         yield Check(
             "database",
             "wrong",
@@ -122,17 +125,9 @@ def _database(path: Path) -> Iterator[Check]:
             "restore it, or name another with --db",
         )
         return
-    if version > SCHEMA_VERSION:
-        yield Check(
-            "database",
-            "wrong",
-            f"schema {version} is newer than {SCHEMA_VERSION}",
-            "install a newer LLMscope",
-        )
-    else:
-        yield Check(
-            "database", "ok", f"schema {version}, sound, about {rows:,.0f} observations, {failed:,.0f} failed"
-        )
+    yield Check(
+        "database", "ok", f"schema {version}, sound, about {rows:,.0f} observations, {failed:,.0f} failed"
+    )
 
 
 def _spool(path: Path) -> Check:

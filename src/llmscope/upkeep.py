@@ -179,7 +179,9 @@ def _locked(database: Path) -> Iterator[None]:
     except DatabaseInUse as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"cannot write in {database.parent} ({error.strerror or error}); allow it, or pass --db")
+        _fail(
+            f"cannot write {error.filename or database} ({error.strerror or error}); allow it, or pass --db"
+        )
     try:
         yield
     finally:

@@ -78,11 +78,16 @@ def _is_full(path: Path) -> bool:
         sizes = [p.stat().st_size for p in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if p.exists()]
         if max(sizes, default=0) + ROOM > limit:
             return True
+    return not has_room(path)
+
+
+def has_room(path: Path) -> bool:
+    """Whether the disk of the database takes as much as a commit of many rows may need."""
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
             file.write(bytes(ROOM))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return False
+        return error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return True

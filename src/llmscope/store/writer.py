@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from llmscope.store.faults import StorageFault, fault_of
+from llmscope.store.faults import FaultKind, StorageFault, fault_of, has_room
 from llmscope.store.rows import COLUMNS, Row
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,15 @@ class Writer:
 
     def _note(self, fault: StorageFault | None) -> None:
         """Log trouble when it begins and when it is over, not with every write."""
-        before, self.fault = self.fault, fault
+        before = self.fault
+        if (
+            fault is None
+            and before is not None
+            and before.kind is FaultKind.FULL
+            and not has_room(self._path)
+        ):
+            return  # a small write found a place where a large one did not
+        self.fault = fault
         if fault is not None and (before is None or before.kind != fault.kind):
             log.error("nothing is stored: %s", fault)
         elif fault is None and before is not None:
