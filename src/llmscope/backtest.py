@@ -4,6 +4,7 @@ Reads the database and changes nothing. The API runs it as a process of its own,
 the observations that arrive meanwhile.
 """
 
+import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from llmscope.observation import METRICS
 from llmscope.spc.alarms import Alarm
 from llmscope.spc.chart import ControlChart, ManyVerdicts, Plan
 from llmscope.spc.episodes import Episode
+from llmscope.store import reading
+from llmscope.store import rows as r
 from llmscope.store.window import COLUMN, MEASURED, metric_values, scale_of
 
 Floats = npt.NDArray[np.float64]
@@ -46,10 +49,6 @@ class Question:
 
 
 Progress = Callable[[int, int], None]
-_SELECT = (
-    f"SELECT id, time_us, {', '.join(MEASURED)} FROM observation WHERE series_id = ? AND id > ? "
-    "AND time_us BETWEEN ? AND ? ORDER BY id LIMIT ?"
-)
 FAR = 2**62
 
 
@@ -81,26 +80,29 @@ def run(
     connection: sqlite3.Connection, question: Question, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Judge and compare; `progress` is told how many observations are judged, of how many."""
-    span = (
-        question.series_id,
-        question.since_us or -FAR,
-        question.until_us or FAR,
-    )
-    (total,) = connection.execute(
-        "SELECT count(*) FROM observation WHERE series_id = ? AND time_us BETWEEN ? AND ?", span
-    ).fetchone()
-    if total == 0:
-        raise CannotBacktest("there is no observation of that series in that time")
+    span = (-FAR if question.since_us is None else question.since_us), (question.until_us or FAR)
+    total = _seen(connection, question.series_id, *span)
     judge = _Judge(question)
-    last_id = done = 0
-    while rows := connection.execute(_SELECT, (span[0], last_id, span[1], span[2], CHUNK)).fetchall():
-        block = np.array(rows, dtype=np.float64)
-        last_id = int(block[-1, 0])
-        done += len(rows)
-        judge.take(block)
+    done = 0
+    rows = reading.rows(connection, series_id=question.series_id, from_us=span[0], to_us=span[1] + 1)
+    while chunk := list(itertools.islice(rows, CHUNK)):
+        judge.take(np.array(chunk, dtype=np.float64))
+        done += len(chunk)
         if progress is not None:
-            progress(done, int(total))
+            progress(done, max(done, total))
+    if not done:
+        raise CannotBacktest("there is no observation of that series in that time")
     return _result(connection, question, judge)
+
+
+def _seen(connection: sqlite3.Connection, series_id: int, from_us: int, to_us: int) -> int:
+    """About how many observations there are: a packed thousand counts as a whole."""
+    plain, packed = connection.execute(
+        "SELECT (SELECT count(*) FROM observation WHERE series_id = ? AND time_us BETWEEN ? AND ?), "
+        "(SELECT coalesce(sum(rows), 0) FROM pack WHERE from_us <= ? AND to_us >= ?)",
+        (series_id, from_us, to_us, to_us, from_us),
+    ).fetchone()
+    return int(plain) + int(packed)
 
 
 class _Judge:
@@ -128,9 +130,9 @@ class _Judge:
         return values[:upto], times_us[:upto]
 
     def take(self, block: Floats) -> None:
-        """Judge rows of id, time and the measured columns."""
-        ids, times_us = block[:, 0].astype(np.int64), block[:, 1].astype(np.int64)
-        measured = (block[:, 2:] * scale_of(MEASURED)).astype(np.float32)
+        """Judge rows, shape (n, len(rows.COLUMNS))."""
+        ids, times_us = block[:, r.ID].astype(np.int64), block[:, r.TIME_US].astype(np.int64)
+        measured = (block[:, 3:] * scale_of(MEASURED)).astype(np.float32)
         values = metric_values(measured, self.question.metric)
         loads_ms = measured[:, COLUMN["load_us"]].astype(np.float64)
         cold = self._cold.are_cold(loads_ms, ids, times_us, measured[:, COLUMN["outcome"]] == 0.0)

@@ -112,7 +112,8 @@ class Findings:
         after: dict[int, int] = {}
         for series in self.store.series.values():
             after[series.id] = self._resume(series, states.get(series.id))
-        rest = {series_id: row_id for series_id, row_id in after.items() if row_id < self.store.next_id - 1}
+        # of a series that is long silent, all of its rows are judged, and nothing is read
+        rest = {i: row_id for i, row_id in after.items() if row_id < self.store.series[i].last_id}
         if rest:
             for row in self.store.rows_from(min(rest.values()) + 1):
                 if row[r.ID] > rest.get(row[r.SERIES_ID], self.store.next_id):
@@ -662,7 +663,7 @@ class Findings:
         now_us = self._clock_us()
         states: list[tuple[int, int, str]] = []
         for series in self.store.series.values():
-            row_id = series.counted_id
+            row_id = series.last_id
             if row_id == 0 or (
                 not all_states and now_us - self._stated_us.get(series.id, 0) < CHECKPOINT_EVERY_US
             ):

@@ -1,8 +1,9 @@
-"""Keeps the rollups up to the observations: every minute, and an old database in small steps at first."""
+"""Keeps the database in order: rolls, packs and gives up what is due, in small steps, every minute."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from llmscope.store import Store
 
@@ -13,17 +14,17 @@ LAST_STEPS = 5  # at a clean stop; what is left is rolled after the next start
 
 
 class Roller:
-    """Rolls what is stored, in a thread, one step at a time. Lives on one event loop."""
+    """Rolls what is stored, then packs and gives up, in a thread, one step at a time. Lives on one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._step: asyncio.Future[int] | None = None
+        self._step: asyncio.Future[int | bool] | None = None
 
     async def run(self) -> None:
         """Roll until cancelled; between steps it rests as long as a step took, so that others come first."""
         while True:
             begun = time.monotonic()
-            if await self._roll():
+            if await self._roll() or await self._keep():
                 await asyncio.sleep(time.monotonic() - begun)
             else:
                 await asyncio.sleep(EVERY_S)
@@ -36,11 +37,19 @@ class Roller:
             if not await self._roll():
                 return
 
-    async def _roll(self) -> int:
-        """One step; 0 when nothing was left, or it failed."""
-        self._step = asyncio.ensure_future(asyncio.to_thread(self._store.rollups.roll))
+    async def _roll(self) -> bool:
+        """Roll some; False when nothing was left, or it failed."""
+        rollups = self._store.rollups
+        return await self._do(rollups.roll, lambda: f"rolling from row {rollups.rolled_id}")
+
+    async def _keep(self) -> bool:
+        """Pack or give up some; False when nothing was due, or it failed."""
+        return await self._do(self._store.keeper.step, lambda: "packing and giving up old data")
+
+    async def _do(self, step: Callable[[], int | bool], what: Callable[[], str]) -> bool:
+        self._step = asyncio.ensure_future(asyncio.to_thread(step))
         try:
-            return await asyncio.shield(self._step)
+            return bool(await asyncio.shield(self._step))
         except Exception as error:
-            log.error("rolling from row %s failed: %s", self._store.rollups.rolled_id, error)
-            return 0
+            log.error("%s failed: %s", what(), error)
+            return False

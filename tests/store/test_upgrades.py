@@ -1,8 +1,8 @@
 """Databases of every earlier schema, written by the programs of that time, in the hands of this one.
 
 `tests/data/schemas/v*.db.gz` hold 50 minutes of `tests.processes.history` with a level that rises by 30 % at the end,
-posted to the program of that schema, and what people then said of it. Version 4 was never alone in a release: it is 3
-with that one step.
+posted to the program of that schema, and what people then said of it. Versions 4 and 6 never came alone: they are 3
+and 5 with that one step.
 """
 
 import gzip

@@ -4,8 +4,8 @@ Stretches come from the rollups, and from memory for what is not rolled yet. SQL
 the event loop is read before and after.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,9 +33,9 @@ from llmscope.api.shapes import HistoryOut
 from llmscope.api.spc import MetricName, Rows, values_of, whole
 from llmscope.observation import METRICS
 from llmscope.store import Annotation, Incident, Series, Store, StoredAlarm, Violation
-from llmscope.store.rollups import HOURS, MINUTES, Block, Level, Slot, slots_of
+from llmscope.store.rollups import HOURS, MINUTES, Block, slots_of
 from llmscope.store.sqlite import FAR_FUTURE_US
-from llmscope.store.summary import QUANTILES, Merger
+from llmscope.store.summary import QUANTILES, Summaries, joined
 from llmscope.store.window import Window
 
 MOST_POINTS = 20_000  # more are drawn as stretches: a page takes 1.5 MB of them
@@ -65,8 +65,8 @@ async def history(
 ) -> Response:
     """Any span of one series: `points` of up to about 20,000 observations, else `rollup`, by whole minutes or hours.
 
-    A rolled quantile is off by at most 3 % in rank; number, mean, least and greatest are exact. While a database of
-    an earlier version is being rolled, after the first start, what is not rolled yet is missing.
+    A rolled quantile is off by at most 1 % of itself; number, mean, least and greatest are exact to six digits.
+    While a database of an earlier version is being rolled, after the first start, what is not rolled yet is missing.
     """
     parts = parts_of(request)
     if metric not in METRICS:
@@ -82,7 +82,10 @@ async def history(
         return problem(422, detail, [not_valid("model")])
     (series,) = chosen
     await parts.ingest.settle()
-    question = Question(parts.store, series, metric, span, step_us(span, width))
+    step = step_us(span, width)
+    if span.from_us < parts.store.keeper.minutes_from_us:
+        step = max(step, HOUR_US)
+    question = Question(parts.store, series, metric, span, step)
     question.look_in_memory()
     found = await run_in_threadpool(question.read)
     built = _spc(parts, question, found)
@@ -109,14 +112,17 @@ def step_us(span: Span, width: int) -> int:
     return next((s for s in STEPS_US if s * width >= span.to_us - span.from_us), STEPS_US[-1])
 
 
-@dataclass(slots=True)
-class Stretch:
-    """What was seen in one step of time."""
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """What was seen in each step of a span that has observations, oldest first; columns of shape (stretches,)."""
 
-    start_us: int
-    seen: int = 0
-    failed: int = 0
-    values: Merger = field(default_factory=Merger)
+    starts_us: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    failed: npt.NDArray[np.int64]
+    values: Summaries
+
+    def __len__(self) -> int:
+        return len(self.starts_us)
 
 
 @dataclass(slots=True)
@@ -124,7 +130,7 @@ class Found:
     """What was read of a span: its points or its stretches, and what is told beside them."""
 
     points: Rows | None
-    rollup: list[Stretch] | None
+    rollup: Stretches | None
     incidents: list[tuple[Incident, list[StoredAlarm]]]
     level_marks: list[StoredAlarm]
     annotations: list[Annotation]
@@ -201,6 +207,8 @@ class Question:
         if rollups.seen(self.series.id, level, first_us, span.to_us) + len(self.fresh.ids) > MOST_POINTS:
             return None
         stretches = rollups.arrived(self.series.id, span.from_us, span.to_us)
+        if stretches and stretches[0][0] <= self.store.keeper.given_up_id:
+            return None
         if sum(last - first + 1 for first, last in stretches) > MOST_READ:
             return None
         rows = [
@@ -221,31 +229,23 @@ class Question:
         new = fresh.ids > row_id
         return Block(fresh.series_ids[new], fresh.ids[new], fresh.times_us[new], fresh.measured[new])
 
-    def _stretches(self) -> list[Stretch]:
-        """The stretches of the span that have observations, oldest first."""
+    def _stretches(self) -> Stretches:
         level = MINUTES if self.step_us < HOUR_US else HOURS
         first_us = self.span.from_us - self.span.from_us % self.step_us
         last_us = self.span.to_us + -self.span.to_us % self.step_us
-        rolled_id, slots = self.store.rollups.read(self.series.id, level, first_us, last_us, self.metric)
-        found: dict[int, Stretch] = {}
-        self._merge(found, slots, level)
+        rolled_id, rolled = self.store.rollups.read(self.series.id, level, first_us, last_us, self.metric)
+        parts = [rolled]
         fresh = self._fresh_after(rolled_id)
         if len(fresh.ids):
-            self._merge(found, (slot for _, slot in slots_of(fresh, level)), level)
-        return [found[start_us] for start_us in sorted(found)]
-
-    def _merge(self, found: dict[int, Stretch], slots: Iterator[Slot], level: Level) -> None:
-        for slot in slots:
-            at_us = slot.number * level.width_us
-            start_us = at_us - at_us % self.step_us
-            stretch = found.get(start_us)
-            if stretch is None:
-                stretch = found[start_us] = Stretch(start_us)
-            stretch.seen += slot.seen
-            stretch.failed += slot.failed
-            summary = slot.summaries.get(self.metric)
-            if summary is not None:
-                stretch.values.add(summary)
+            parts.append(slots_of(fresh, level, (self.metric,)))
+        at_us = level.width_us * np.concatenate([part.numbers for part in parts])
+        starts_us, into = np.unique(at_us - at_us % self.step_us, return_inverse=True)
+        seen, failed = (
+            np.bincount(into, np.concatenate(columns), len(starts_us)).astype(np.int64)
+            for columns in ([part.seen for part in parts], [part.failed for part in parts])
+        )
+        values = joined([part.summaries[self.metric] for part in parts]).merged(into, len(starts_us))
+        return Stretches(starts_us, seen, failed, values)
 
 
 def _window_of(
@@ -272,38 +272,40 @@ def points_document(rows: Rows, metric: str) -> documents.Document:
     }
 
 
-def rollup_document(stretches: list[Stretch], step_us: int, metric: str) -> documents.Document:
+def rollup_document(stretches: Stretches, step_us: int, metric: str) -> documents.Document:
     """The stretches as columns, values in the unit of the chart."""
+    values = stretches.values
+    empty = values.n == 0
+    low, middle, high = values.quantiles(QUANTILES).T
+    columns = {
+        "mean": values.mean,
+        "min": values.least,
+        "p5": low,
+        "median": middle,
+        "p95": high,
+        "max": values.greatest,
+    }
     k = documents.to_display(metric)
-    columns = np.array(
-        [
-            (v.mean, v.least, *v.quantiles(QUANTILES), v.greatest) if v.n else (np.nan,) * 6
-            for v in (s.values for s in stretches)
-        ]
-    ).reshape(len(stretches), 6)
-    columns = np.round(columns * k, 6)
-    names = ("mean", "min", "p5", "median", "p95", "max")
     return {
         "step_s": step_us / 1e6,
-        "times_ms": [s.start_us / 1000.0 for s in stretches],
-        "seen": [s.seen for s in stretches],
-        "failed": [s.failed for s in stretches],
-    } | {name: np.ascontiguousarray(columns[:, i]) for i, name in enumerate(names)}
+        "times_ms": stretches.starts_us / 1000.0,
+        "seen": stretches.seen,
+        "failed": stretches.failed,
+    } | {name: np.where(empty, np.nan, np.round(column * k, 6)) for name, column in columns.items()}
 
 
-def rollup_statistics(stretches: list[Stretch], metric: str) -> dict[str, Any]:
+def rollup_statistics(stretches: Stretches, metric: str) -> dict[str, Any]:
     """Mean and sample standard deviation, exact, and the 95th percentile of all good values."""
-    k, whole = documents.to_display(metric), Merger()
-    for stretch in stretches:
-        whole.join(stretch.values)
-    if not whole.n:
+    k = documents.to_display(metric)
+    whole = stretches.values.merged(np.zeros(len(stretches), np.int64), 1)
+    if not whole.n[0]:
         return {"n": 0, "mean": None, "std": None, "p95": None}
-    std = whole.std
+    std = float(whole.std()[0])
     return {
-        "n": whole.n,
-        "mean": whole.mean * k,
-        "std": None if std is None else std * k,
-        "p95": whole.quantiles((0.95,))[0] * k,
+        "n": int(whole.n[0]),
+        "mean": float(whole.mean[0]) * k,
+        "std": None if math.isnan(std) else std * k,
+        "p95": float(whole.quantiles((0.95,))[0, 0]) * k,
     }
 
 
@@ -320,11 +322,9 @@ def _spc(parts: Parts, question: Question, found: Found) -> documents.Document:
         rows = found.points
         failures = failures_by_half_minute(parts, series, rows.times_us, rows.column("outcome") != 0.0)
         return document | window_statistics(values_of(rows, metric)) | {"failures": failures}
-    stretches = found.rollup or []
+    stretches = found.rollup
+    assert stretches is not None  # what has no points has stretches
     failures = failures_document(
-        np.array([s.start_us for s in stretches], np.int64),
-        np.array([s.seen for s in stretches], np.int64),
-        np.array([s.failed for s in stretches], np.int64),
-        failure_rate(parts, series),
+        stretches.starts_us, stretches.seen, stretches.failed, failure_rate(parts, series)
     )
     return document | rollup_statistics(stretches, metric) | {"failures": failures}

@@ -2,6 +2,7 @@
 
 from llmscope.store.faults import FaultKind, StorageFault, fault_of
 from llmscope.store.incidents import Annotation, Exclusion, Incident, Phase, StoredAlarm
+from llmscope.store.keeping import Keep
 from llmscope.store.lock import DatabaseInUse, DatabaseLock
 from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
@@ -16,6 +17,7 @@ __all__ = [
     "Exclusion",
     "FaultKind",
     "Incident",
+    "Keep",
     "Phase",
     "SchemaTooNew",
     "Series",

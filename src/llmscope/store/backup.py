@@ -12,6 +12,7 @@ from pathlib import Path
 from llmscope.store import snapshot
 from llmscope.store.integrity import DatabaseDamaged, connect_readonly, quick_check, version_of
 
+PACKED_SINCE = 7  # the schema in which old rows are in packs
 PAGES_PER_STEP = 2_000  # 8 MB between two words about how far it is
 BESIDE = ("-wal", "-shm")
 
@@ -147,6 +148,8 @@ def _checked(new: Path) -> Copied:
         quick_check(copy)
         (schema,) = copy.execute("PRAGMA user_version").fetchone()
         (rows,) = copy.execute("SELECT count(*) FROM observation").fetchone()
+        if schema >= PACKED_SINCE:
+            rows += copy.execute("SELECT coalesce(sum(rows), 0) FROM pack").fetchone()[0]
     return Copied(schema, rows, new.stat().st_size)
 
 

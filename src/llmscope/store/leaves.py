@@ -14,7 +14,7 @@ from typing import Any
 
 LEAF = 0x0D  # first byte of a leaf of a table with row ids
 TABLES = (
-    "observation", "series", "prompt", "failure", "violation", "incident", "alarm", "exclusion", "annotation",
+    "observation", "pack", "series", "prompt", "failure", "violation", "incident", "alarm", "exclusion", "annotation",
 )  # fmt: skip
 _WHOLE = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # serial type of an integer: its bytes
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -7,12 +7,16 @@ of reach, they are looked for in the file's leaf pages. Indexes and views are ma
 import contextlib
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscope.store import leaves
+import msgspec
+
+from llmscope.store import leaves, packs
+from llmscope.store import rows as r
 from llmscope.store.backup import BESIDE, keep_aside, put
 from llmscope.store.integrity import DatabaseDamaged, connect_readonly, quick_check
 from llmscope.store.schema import MIGRATIONS, SCHEMA_VERSION
@@ -79,7 +83,7 @@ def repair(database: Path, tell: Tell) -> Repaired:
                 raise CannotRepair(
                     f"nothing of {database} can be read; it was left as it is: run llmscope restore with a backup"
                 )
-            _mend(sound, not all(table.is_whole for table in tables if table.table == "observation"))
+            _mend(sound, tables)
             quick_check(sound)
         aside = keep_aside(database, "damaged")
         assert aside is not None
@@ -132,6 +136,9 @@ def _take_table(old: sqlite3.Connection, sound: sqlite3.Connection, table: Recov
     insert = f"INSERT OR IGNORE INTO {table.table} ({columns}) VALUES ({', '.join('?' * len(info))})"
     chunk: list[Sequence[Any]] = []
     for row in reading:
+        if table.table == "pack" and not _is_whole(row):
+            table.lost = None
+            continue
         chunk.append(row)
         if len(chunk) == ROWS_AT_ONCE:
             _put_rows(sound, insert, chunk, table)
@@ -244,6 +251,8 @@ def _take_leaves(path: Path, sound: sqlite3.Connection, broken: dict[str, Recove
         inserts[name] = f"INSERT OR IGNORE INTO {name} VALUES ({', '.join('?' * len(info))})"
     for name, row in leaves.rows_in(path, shapes, lambda done, _all: tell("pages", done)):
         table = broken[name]
+        if name == "pack" and not _is_whole(row):
+            continue
         try:
             found = sound.execute(inserts[name], row).rowcount
         except (sqlite3.IntegrityError, sqlite3.DataError):
@@ -253,32 +262,62 @@ def _take_leaves(path: Path, sound: sqlite3.Connection, broken: dict[str, Recove
             table.lost = max(0, table.lost - found)
 
 
-# Rows that came after the last one recovered have numbers that will be given again: nothing may claim to know them.
+# What is known of rows that are lost must not be taken for what is known of those that get their ids next.
+_LAST = """(SELECT max((SELECT coalesce(max(id), 0) FROM observation), (SELECT coalesce(max(last_id), 0) FROM {packs}),
+    (SELECT coalesce(max(row_id), 0) FROM {rolled})))"""
 _MEND = """
-INSERT INTO series (id, provider, model, server, source, first_id)
-    SELECT series_id, 'recovered', 'series ' || series_id, '', 'probe', min(id) FROM observation
-    WHERE series_id NOT IN (SELECT id FROM series) GROUP BY series_id;
-UPDATE series SET judged_id = min(judged_id, (SELECT coalesce(max(id), 0) FROM observation));
-DELETE FROM failure WHERE observation_id > (SELECT coalesce(max(id), 0) FROM observation);
-DELETE FROM arrival WHERE first_id > (SELECT coalesce(max(id), 0) FROM observation);
+UPDATE series SET judged_id = min(judged_id, {last}), counted_id = min(counted_id, {last});
+DELETE FROM failure WHERE observation_id > {last};
+DELETE FROM arrival WHERE first_id > {last};
+"""
+_MEND_STATES = "UPDATE chart_state SET row_id = min(row_id, {last})"
+_MEND_ROLLED = """
+INSERT INTO rolled (row_id) SELECT coalesce(max(last_id), 0) FROM rollup WHERE NOT EXISTS (SELECT 1 FROM rolled)
+"""
+_MEND_GIVEN_UP = """
+INSERT INTO given_up (row_id, minutes_us) SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM given_up)
 """
 _COUNT_AGAIN = "UPDATE series SET counted_id = 0, count = 0, failed = 0, first_us = NULL, last_us = NULL"
-_MEND_STATES = """
-UPDATE chart_state SET row_id = min(row_id, (SELECT coalesce(max(id), 0) FROM observation));
-"""
-_MEND_ROLLED = """
-INSERT INTO rolled (row_id) SELECT coalesce(max(last_id), 0) FROM rollup WHERE NOT EXISTS (SELECT 1 FROM rolled);
-UPDATE rolled SET row_id = min(row_id, (SELECT coalesce(max(id), 0) FROM observation));
+_NAME = """
+INSERT OR IGNORE INTO series (id, provider, model, server, source, first_id)
+    VALUES (:id, 'recovered', 'series ' || :id, '', 'probe', :first)
 """
 
 
-def _mend(sound: sqlite3.Connection, lacks_observations: bool) -> None:
+def _mend(sound: sqlite3.Connection, tables: Sequence[Recovered]) -> None:
     """Bring in line with the observations what refers to them."""
-    tables = {name for (name,) in sound.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    sound.executescript(f"BEGIN;\n{_MEND}\nCOMMIT;")
-    if lacks_observations:
+    names = {table.table for table in tables}
+    lost = {table.table for table in tables if not table.is_whole}
+    if "rolled" in names:
+        sound.execute(_MEND_ROLLED)
+    if "given_up" in names:
+        sound.execute(_MEND_GIVEN_UP)
+    no_ids = "(SELECT 0 AS row_id, 0 AS last_id)"
+    last = _LAST.format(
+        packs="pack" if "pack" in names else no_ids, rolled="rolled" if "rolled" in names else no_ids
+    )
+    sound.executescript(_MEND.format(last=last))
+    if "chart_state" in names:
+        sound.execute(_MEND_STATES.format(last=last))
+    if lost & {"observation", "pack"}:
         sound.execute(_COUNT_AGAIN)
-    if "chart_state" in tables:
-        sound.executescript(_MEND_STATES)
-    if "rolled" in tables:
-        sound.executescript(_MEND_ROLLED)
+    if "series" in lost:
+        sound.executemany(_NAME, _series_seen(sound, "pack" in names))
+
+
+def _series_seen(sound: sqlite3.Connection, has_packs: bool) -> Iterator[dict[str, int]]:
+    """The series that rows are of, each with its first row."""
+    first = dict(sound.execute("SELECT series_id, min(id) FROM observation GROUP BY series_id"))
+    if has_packs:
+        for (document,) in sound.execute("SELECT document FROM pack ORDER BY first_id DESC"):
+            for row in reversed(packs.unpack(document)):
+                first[row[r.SERIES_ID]] = row[r.ID]
+    return ({"id": series_id, "first": row_id} for series_id, row_id in first.items())
+
+
+def _is_whole(row: Sequence[Any]) -> bool:
+    """Whether a row of `pack` holds what it held."""
+    try:
+        return bool(len(packs.unpack(row[-1])) == row[4])
+    except (zlib.error, ValueError, IndexError, TypeError, msgspec.MsgspecError):
+        return False

@@ -5,9 +5,10 @@ it belongs. How far they are taken stands in the same transaction, so nothing is
 """
 
 import concurrent.futures
+import itertools
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from llmscope.observation import METRICS
+from llmscope.store import reading
 from llmscope.store import rows as r
-from llmscope.store.summary import Summary, sketch_of
+from llmscope.store.summary import Summaries, joined, summaries_of, unpack
 from llmscope.store.window import metric_values, scale_of
 
 ROWS_PER_STEP = (
@@ -30,31 +32,30 @@ NEAR = 100  # reading so many rows of others takes no longer than another query
 
 
 class Level(NamedTuple):
-    """How wide the slots are, and the k of their sketches."""
+    """How wide the slots are, and how exactly the moments of a slot are kept."""
 
     number: int
     width_us: int
-    k: int
+    moment: type[np.floating[Any]]
 
 
-# Of 30 values k = 20 puts p5 and p95 off by one of them at most, in 99 of 100; four minutes fit a page (decision 18).
-MINUTES = Level(0, 60_000_000, 20)
-HOURS = Level(1, 3_600_000_000, 128)
+MINUTES = Level(0, 60_000_000, np.float32)
+HOURS = Level(1, 3_600_000_000, np.float64)
 LEVELS = (MINUTES, HOURS)
 
 _SLOT_BITS = 40  # minutes since 1970 need 25
 _SCALE = scale_of(r.COLUMNS[3:])
-_METRICS = tuple(METRICS)  # a document has a summary or nil of each, by position: append, never reorder
+_METRICS = tuple(METRICS)  # a document has the bytes of each or nil, by position: append, never reorder
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Summary | None]).decode
+_decode = msgspec.msgpack.Decoder(list[bytes | None]).decode
 
 
-def _reader_of(metric: str) -> Callable[[bytes], Summary | None]:
+def _reader_of(metric: str) -> Callable[[bytes], bytes | None]:
     """Reads one metric of a document and passes over the others: in a third of the time."""
     others: list[tuple[str, Any, Any]] = [
         (f"at_{i}", msgspec.Raw, msgspec.Raw()) for i in range(_METRICS.index(metric))
     ]
-    shape = msgspec.defstruct("Only", [*others, ("told", Summary | None, None)], array_like=True)
+    shape = msgspec.defstruct("Only", [*others, ("told", bytes | None, None)], array_like=True)
     decode = msgspec.msgpack.Decoder(shape).decode
     return lambda document: decode(document).told  # type: ignore[attr-defined]
 
@@ -62,29 +63,23 @@ def _reader_of(metric: str) -> Callable[[bytes], Summary | None]:
 _READ = {metric: _reader_of(metric) for metric in _METRICS}
 
 
-class Slot(NamedTuple):
-    """One minute or hour of one series; the ids are those of the first and last row that arrived for it."""
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Minutes or hours of series, as columns of shape (slots,); the ids are of the first and last row in each.
 
-    number: int
-    seen: int
-    failed: int
-    first_id: int
-    last_id: int
-    summaries: dict[str, Summary]
+    `summaries` has the metrics that were asked for, each with one group a slot.
+    """
 
-    def merged(self, other: "Slot") -> "Slot":
-        summaries = dict(self.summaries)
-        for metric, summary in other.summaries.items():
-            before = summaries.get(metric)
-            summaries[metric] = summary if before is None else before.merged(summary)
-        return Slot(
-            self.number,
-            self.seen + other.seen,
-            self.failed + other.failed,
-            min(self.first_id, other.first_id),
-            max(self.last_id, other.last_id),
-            summaries,
-        )
+    series_ids: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    failed: npt.NDArray[np.int64]
+    first_ids: npt.NDArray[np.int64]
+    last_ids: npt.NDArray[np.int64]
+    summaries: dict[str, Summaries]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,51 +102,30 @@ class Block:
         return cls(whole[:, r.SERIES_ID], whole[:, r.ID], whole[:, r.TIME_US], block[:, 3:] * _SCALE)
 
 
-def slots_of(block: Block, level: Level) -> Iterator[tuple[int, Slot]]:
-    """The rows by series and slot of that level."""
+def slots_of(block: Block, level: Level, metrics: Sequence[str] = _METRICS) -> Slots:
+    """The rows by series and slot of that level, in that order."""
     slots = block.times_us // level.width_us
     order = np.lexsort((slots, block.series_ids))
     series_ids, slots, ids = block.series_ids[order], slots[order], block.ids[order]
     measured = block.measured[order]
     is_new = (np.diff(series_ids, prepend=-1) != 0) | (np.diff(slots, prepend=-1) != 0)
-    starts = np.flatnonzero(is_new)
-    failed = np.add.reduceat((measured[:, 0] != 0.0).astype(np.int64), starts)
-    first, last = np.minimum.reduceat(ids, starts), np.maximum.reduceat(ids, starts)
-    stops = np.append(starts[1:], len(ids))
-    columns = (series_ids[starts], slots[starts], stops - starts, failed, first, last)
-    summaries = _summaries(measured, starts, stops, level.k)
-    for about, found in zip(
-        zip(*(column.tolist() for column in columns), strict=True), summaries, strict=True
-    ):
-        series_id, number, seen, failed_n, first_id, last_id = about
-        yield series_id, Slot(number, seen, failed_n, first_id, last_id, found)
-
-
-def _summaries(
-    measured: npt.NDArray[Any], starts: npt.NDArray[np.intp], stops: npt.NDArray[np.intp], k: int
-) -> list[dict[str, Summary]]:
-    """Of each metric in each stretch of rows, without those that no row of a stretch tells."""
-    found: list[dict[str, Summary]] = [{} for _ in starts]
-    lengths = stops - starts
-    for metric in METRICS:
+    starts, groups = np.flatnonzero(is_new), np.cumsum(is_new) - 1
+    size = len(starts)
+    summaries = {}
+    for metric in metrics:
         values = metric_values(measured, metric)
         told = ~np.isnan(values)
-        if not told.any():
-            continue
-        counts = np.add.reduceat(told.astype(np.int64), starts)
-        means = np.add.reduceat(np.where(told, values, 0.0), starts) / np.maximum(1, counts)
-        apart = np.where(told, values - np.repeat(means, lengths), 0.0)
-        m2s = np.add.reduceat(apart * apart, starts)
-        kept = values[told].astype(np.float32)
-        ends = np.cumsum(counts)
-        for i, n, mean, m2, end in zip(
-            range(len(starts)), counts.tolist(), means.tolist(), m2s.tolist(), ends.tolist(), strict=True
-        ):
-            if n:
-                found[i][metric] = Summary(n, mean, m2, sketch_of(kept[end - n : end], k))
-            if i % (4 * SLOTS_AT_ONCE) == 0:
-                time.sleep(BREATH_S)
-    return found
+        summaries[metric] = summaries_of(values[told], groups[told], size)
+        time.sleep(BREATH_S)
+    return Slots(
+        series_ids[starts],
+        slots[starts],
+        np.bincount(groups, minlength=size),
+        np.bincount(groups, measured[:, 0] != 0.0, size).astype(np.int64),
+        np.minimum.reduceat(ids, starts) if size else ids,
+        np.maximum.reduceat(ids, starts) if size else ids,
+        summaries,
+    )
 
 
 class Rollups:
@@ -176,13 +150,11 @@ class Rollups:
         """
         connection = self._reader()
         self.rolled_id = rolled_id = _rolled_id(connection)
-        rows = connection.execute(
-            f"{r.SELECT} WHERE id > ? ORDER BY id LIMIT ?", (rolled_id, most)
-        ).fetchall()
+        rows = list(itertools.islice(reading.rows(connection, rolled_id + 1), most))
         if not rows:
             return 0
         block = Block.of(rows)
-        put = [row for level in LEVELS for row in self._merged(connection, block, level)]
+        put = [row for level in LEVELS for row in _merged(connection, slots_of(block, level), level)]
         last_id = rows[-1][r.ID]
 
         def run(connection: sqlite3.Connection) -> None:
@@ -206,39 +178,25 @@ class Rollups:
         self.rolled_id = last_id
         return len(rows)
 
-    @staticmethod
-    def _merged(connection: sqlite3.Connection, block: Block, level: Level) -> Iterator[tuple[Any, ...]]:
-        """What is to be written: the new rows' slots, merged with what stands there."""
-        for i, (series_id, slot) in enumerate(slots_of(block, level)):
-            if i % SLOTS_AT_ONCE == 0:
-                time.sleep(BREATH_S)
-            key = _key(series_id, level, slot.number)
-            before = connection.execute(f"{_SELECT} WHERE id = ?", (key,)).fetchone()
-            whole = slot if before is None else _slot(before).merged(slot)
-            yield key, *whole[1:5], _encode([whole.summaries.get(m) for m in _METRICS])
-
-    def read(
-        self, series_id: int, level: Level, from_us: int, to_us: int, metric: str | None = None
-    ) -> tuple[int, Iterator[Slot]]:
-        """The slots of a series that begin in [from_us, to_us), in order, and the row up to which they count.
-
-        With a metric the slots have that summary only, or none.
-        """
+    def read(self, series_id: int, level: Level, from_us: int, to_us: int, metric: str) -> tuple[int, Slots]:
+        """A metric in the slots of a series that begin in [from_us, to_us), and the row up to which they count."""
         connection = self._reader()
         connection.execute("BEGIN")
         try:
             rolled_id = _rolled_id(connection)
             found = connection.execute(
-                f"{_SELECT} {_BETWEEN}", _range(series_id, level, from_us, to_us)
+                f"{_SELECT} {_BETWEEN}", slot_range(series_id, level, from_us, to_us)
             ).fetchall()
         finally:
             connection.execute("COMMIT")
-        return rolled_id, map(_slot if metric is None else _slot_of(metric), found)
+        read = _READ[metric]
+        return rolled_id, _slots(found, {metric: unpack([read(row[5]) for row in found], level.moment)})
 
     def seen(self, series_id: int, level: Level, from_us: int, to_us: int) -> int:
         """How many rows lie in the slots that begin in [from_us, to_us)."""
         found = self._reader().execute(
-            f"SELECT coalesce(sum(seen), 0) FROM rollup {_BETWEEN}", _range(series_id, level, from_us, to_us)
+            f"SELECT coalesce(sum(seen), 0) FROM rollup {_BETWEEN}",
+            slot_range(series_id, level, from_us, to_us),
         )
         return int(found.fetchone()[0])
 
@@ -246,7 +204,7 @@ class Rollups:
         """Stretches of row ids, in order and apart, that hold every rolled row of a series in [from_us, to_us)."""
         found = self._reader().execute(
             f"SELECT first_id, last_id FROM rollup {_BETWEEN} ORDER BY first_id",
-            _range(series_id, MINUTES, from_us - from_us % MINUTES.width_us, to_us),
+            slot_range(series_id, MINUTES, from_us - from_us % MINUTES.width_us, to_us),
         )
         stretches: list[tuple[int, int]] = []
         for first_id, last_id in found:
@@ -268,30 +226,54 @@ def _key(series_id: int, level: Level, slot: int) -> int:
     return (2 * series_id + level.number << _SLOT_BITS) + slot
 
 
-def _range(series_id: int, level: Level, from_us: int, to_us: int) -> tuple[int, int]:
+def slot_range(series_id: int, level: Level, from_us: int, to_us: int) -> tuple[int, int]:
     """The ids of the slots that begin in [from_us, to_us); before 1970 there are none."""
     first, stop = (max(0, -(-time_us // level.width_us)) for time_us in (from_us, to_us))
     return _key(series_id, level, first), _key(series_id, level, stop)
 
 
-def _slot(row: tuple[Any, ...]) -> Slot:
-    key, seen, failed, first_id, last_id, document = row
-    told = {
-        m: summary for m, summary in zip(_METRICS, _decode(document), strict=False) if summary is not None
-    }
-    return Slot(key & (1 << _SLOT_BITS) - 1, seen, failed, first_id, last_id, told)
+def _slots(rows: Sequence[tuple[Any, ...]], summaries: dict[str, Summaries]) -> Slots:
+    columns = np.array([row[:5] for row in rows], np.int64).reshape(-1, 5)
+    keys = columns[:, 0]
+    seen, failed, first_ids, last_ids = columns[:, 1:].T
+    slots = keys & (1 << _SLOT_BITS) - 1
+    return Slots(keys >> _SLOT_BITS + 1, slots, seen, failed, first_ids, last_ids, summaries)
 
 
-def _slot_of(metric: str) -> Callable[[tuple[Any, ...]], Slot]:
-    read = _READ[metric]
-
-    def slot(row: tuple[Any, ...]) -> Slot:
-        key, seen, failed, first_id, last_id, document = row
-        summary = read(document)
-        told = {} if summary is None else {metric: summary}
-        return Slot(key & (1 << _SLOT_BITS) - 1, seen, failed, first_id, last_id, told)
-
-    return slot
+def _merged(connection: sqlite3.Connection, new: Slots, level: Level) -> list[tuple[Any, ...]]:
+    """What is to be written: the new rows' slots, merged with what stands there."""
+    keys = [
+        _key(series_id, level, number)
+        for series_id, number in zip(new.series_ids.tolist(), new.numbers.tolist(), strict=True)
+    ]
+    rows, places = [], []
+    for i, key in enumerate(keys):
+        if i % SLOTS_AT_ONCE == 0:
+            time.sleep(BREATH_S)
+        if row := connection.execute(f"{_SELECT} WHERE id = ?", (key,)).fetchone():
+            rows.append(row)
+            places.append(i)
+    documents = [_decode(row[5]) for row in rows]
+    old = _slots(rows, {})
+    place, size = np.array(places, np.int64), len(keys)
+    into = np.append(np.arange(size), place)
+    packed = []
+    for position, metric in enumerate(_METRICS):
+        before = unpack([d[position] if position < len(d) else None for d in documents], level.moment)
+        packed.append(joined([new.summaries[metric], before]).merged(into, size).pack(level.moment))
+        time.sleep(BREATH_S)
+    seen, failed, first_ids, last_ids = (
+        column.copy() for column in (new.seen, new.failed, new.first_ids, new.last_ids)
+    )
+    seen[place] += old.seen
+    failed[place] += old.failed
+    first_ids[place] = np.minimum(first_ids[place], old.first_ids)
+    last_ids[place] = np.maximum(last_ids[place], old.last_ids)
+    counts = zip(*(column.tolist() for column in (seen, failed, first_ids, last_ids)), strict=True)
+    return [
+        (key, *counted, _encode(told))
+        for key, counted, told in zip(keys, counts, zip(*packed, strict=True), strict=True)
+    ]
 
 
 def _rolled_id(connection: sqlite3.Connection) -> int:

@@ -1,9 +1,9 @@
 """The tables, as numbered migrations. A migration is never edited after a release; a new one is appended.
 
-Observations are rows in order of arrival, integers throughout: microseconds, and tenths of a percent. There
-is no index on them: windows are served from memory, and a moment is found by its row id through `arrival`.
-An index clustered by series would make every commit touch one page per series (measured: 366,000 rows/s with
-10 series, 31,000 with 1,000; append order stays at 736,000).
+Observations are rows in order of arrival, integers throughout: microseconds, and tenths of a percent; after two
+days, thousands of them become one pack. There is no index on them: windows are served from memory, and a moment is
+found by its row id through `arrival`. An index clustered by series would make every commit touch one page per
+series (measured: 366,000 rows/s with 10 series, 31,000 with 1,000; append order stays at 736,000).
 """
 
 import sqlite3
@@ -324,7 +324,46 @@ ALTER TABLE violation ADD COLUMN cause_us INTEGER;
 ALTER TABLE violation ADD COLUMN cause_usual_us INTEGER;
 """
 
-MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, ROLLUPS, LOG_PAGES, CAUSES)
+SMALLER_ROLLUPS = """
+-- the summaries of a rollup have another form now (store/summary.py): everything is rolled again from the observations
+DELETE FROM rollup;
+UPDATE rolled SET row_id = 0;
+"""
+
+PACKS = """
+-- rows of `observation` that are days old, many in one (store/packs.py): those of the ids [first_id, last_id]
+-- that were observed from from_us to to_us. When raw data is given up, the rows that are kept are packed anew.
+CREATE TABLE pack (
+    first_id INTEGER PRIMARY KEY,
+    last_id INTEGER NOT NULL,
+    from_us INTEGER NOT NULL,
+    to_us INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    document BLOB NOT NULL
+) STRICT;
+
+-- the row up to which observations were given up but for what is in `kept`, and the rolled minutes before which
+CREATE TABLE given_up (row_id INTEGER NOT NULL, minutes_us INTEGER NOT NULL) STRICT;
+INSERT INTO given_up (row_id, minutes_us) VALUES (0, 0);
+
+-- observations that are never given up: [first_id, last_id] of a series, around the row `anchor_id` of a finding
+CREATE TABLE kept (
+    anchor_id INTEGER NOT NULL,
+    series_id INTEGER NOT NULL,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    PRIMARY KEY (anchor_id, series_id)
+) STRICT, WITHOUT ROWID;
+
+-- marks that somebody has acknowledged, few among many
+CREATE INDEX violation_acknowledged ON violation (first_signal_id) WHERE acknowledged_us IS NOT NULL;
+
+-- the last row of a series among those up to `counted_id`, which is the same for all from now on
+ALTER TABLE series ADD COLUMN last_id INTEGER NOT NULL DEFAULT 0;
+UPDATE series SET last_id = counted_id;
+"""
+
+MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, ROLLUPS, LOG_PAGES, CAUSES, SMALLER_ROLLUPS, PACKS)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

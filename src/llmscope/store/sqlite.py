@@ -1,6 +1,7 @@
 """The SQLite store: observations in order of arrival, what was found in them, and the recent past in memory."""
 
 import contextlib
+import itertools
 import sqlite3
 import threading
 import time
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmscope.store import reading, snapshot
 from llmscope.store import rows as r
-from llmscope.store import snapshot
 from llmscope.store.faults import StorageFault
 from llmscope.store.incidents import Records
+from llmscope.store.keeping import Keep, Keeper
 from llmscope.store.rollups import Rollups
 from llmscope.store.rows import Row
 from llmscope.store.schema import migrate
@@ -51,7 +53,8 @@ class Series:
     failing_since_us: int | None = None
     error_kind: str | None = None
     error: str | None = None
-    counted_id: int = 0
+    last_id: int = 0  # of its newest row
+    counted_id: int = 0  # every row up to this one is counted
     judged_id: int = 0
     saved: bool = False
 
@@ -75,7 +78,7 @@ class Series:
                 self.first_us = time_us
             if self.last_us is None or time_us > self.last_us:
                 self.last_us = time_us
-        self.counted_id = rows[-1][r.ID]
+        self.last_id = self.counted_id = rows[-1][r.ID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Store:
     one that calls `append` (the event loop); reads of old rows may run on any thread.
     """
 
-    def __init__(self, path: Path, clock_us: Callable[[], int]) -> None:
+    def __init__(self, path: Path, clock_us: Callable[[], int], keep: Keep) -> None:
         self.path = path
         self._clock_us = clock_us
         self._local = threading.local()
@@ -121,13 +124,18 @@ class Store:
         self.violations = ViolationTable(self.read)
         self.records = Records(self.read)
         self.rollups = Rollups(self.read, self.write)
+        self.keeper = Keeper(self.read, self.write, clock_us, keep)
         self.series: dict[int, Series] = {}
         self.series_by_key: dict[SeriesKey, Series] = {}
         self.prompt_hash_by_id: dict[int, str] = {}
         self._prompt_by_hash: dict[str, tuple[int, bool]] = {}  # id, whether the text is known
         self._unsaved_prompts: dict[int, tuple[int, str, str | None]] = {}
         self.baselines: dict[tuple[int, str], list[BaselineRow]] = {}
-        (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM observation").fetchone()
+        # ids go on where they were, also when every row has been packed or given up
+        (last_id,) = connection.execute(
+            "SELECT max((SELECT coalesce(max(id), 0) FROM observation), (SELECT coalesce(max(last_id), 0) FROM pack), "
+            "(SELECT row_id FROM rolled), (SELECT row_id FROM given_up))"
+        ).fetchone()
         self.next_id: int = last_id + 1
         self._load()
         self._writer = Writer(connection, path, clock_us)
@@ -157,7 +165,7 @@ class Store:
         connection = self._connection
         for row in connection.execute(
             "SELECT id, provider, model, server, source, first_id, counted_id, count, failed, first_us, "
-            "last_us, judged_id FROM series"
+            "last_us, judged_id, last_id FROM series"
         ):
             series = Series(
                 row[0],
@@ -169,6 +177,7 @@ class Store:
                 first_us=row[9],
                 last_us=row[10],
                 judged_id=row[11],
+                last_id=row[12],
                 saved=True,
             )
             self.series[series.id] = self.series_by_key[series.key] = series
@@ -193,8 +202,8 @@ class Store:
         window_from = self.next_id if found[0] is None else found[0]
         held_id = self._load_snapshot(window_from)
         start = min([max(window_from, held_id + 1), *(s.counted_id + 1 for s in self.series.values())])
-        cursor = connection.execute(f"{r.SELECT} WHERE id >= ? ORDER BY id", (start,))
-        while chunk := cursor.fetchmany(20_000):
+        found_rows = reading.rows(connection, start)
+        while chunk := list(itertools.islice(found_rows, 20_000)):
             block = np.array(chunk, dtype=np.float64)
             for series_id in np.unique(block[:, r.SERIES_ID]):
                 part = block[block[:, r.SERIES_ID] == series_id]
@@ -209,10 +218,8 @@ class Store:
         found = snapshot.load(snapshot.path_of(self.path))
         if found is None or found.held.keys() - self.series.keys():
             return 0
-        row = self._connection.execute(
-            "SELECT time_us FROM observation WHERE id = ?", (found.last_id,)
-        ).fetchone()
-        if row is None or row[0] != found.last_us:
+        row = reading.row(self._connection, found.last_id)
+        if row is None or row[r.TIME_US] != found.last_us:
             return 0  # of another database
         for series_id, held in found.held.items():
             first = int(np.searchsorted(held.ids, window_from))
@@ -231,7 +238,7 @@ class Store:
         series.failed += int(np.count_nonzero(new[:, r.OUTCOME]))
         series.first_us = min(int(times.min()), FAR_FUTURE_US if series.first_us is None else series.first_us)
         series.last_us = max(int(times.max()), series.last_us or 0)
-        series.counted_id = int(new[-1, r.ID])
+        series.last_id = series.counted_id = int(new[-1, r.ID])
 
     def _load_failing(self, series: Series) -> None:
         outcomes = series.window.column("outcome")
@@ -335,8 +342,10 @@ class Store:
 
     def checkpoint(self) -> None:
         """Note the running counts of all series, so that a start need not count again."""
+        # rows are counted in order of arrival: up to the newest counted one of any series, all are
+        upto = max((s.counted_id for s in self.series.values()), default=0)
         counts = [
-            (s.counted_id, s.count, s.failed, s.first_us, s.last_us, s.id) for s in self.series.values()
+            (upto, s.last_id, s.count, s.failed, s.first_us, s.last_us, s.id) for s in self.series.values()
         ]
         self._writer.submit(Write(lambda connection: _save_counts(connection, counts), _ignore))
 
@@ -369,35 +378,20 @@ class Store:
 
     def rows_from(self, row_id: int) -> Iterator[Row]:
         """Every row from `row_id` on, in order of arrival."""
-        return self.read().execute(f"{r.SELECT} WHERE id >= ? ORDER BY id", (row_id,))
+        return reading.rows(self.read(), row_id)
 
     def rows_between(
         self, series_id: int, first_id: int, last_id: int, from_us: int, to_us: int
     ) -> list[Row]:
         """The rows of a series among those ids that were observed in [from_us, to_us)."""
-        return (
-            self.read()
-            .execute(
-                f"{r.SELECT} WHERE id BETWEEN ? AND ? AND series_id = ? AND time_us >= ? AND time_us < ? ORDER BY id",
-                (first_id, last_id, series_id, from_us, to_us),
-            )
-            .fetchall()
-        )
+        return list(reading.rows(self.read(), first_id, last_id, series_id, from_us, to_us))
 
     def row(self, row_id: int) -> Row | None:
-        found: Row | None = self.read().execute(f"{r.SELECT} WHERE id = ?", (row_id,)).fetchone()
-        return found
+        return reading.row(self.read(), row_id)
 
     def neighbours(self, series_id: int, row_id: int, before: int, after: int) -> tuple[list[Row], list[Row]]:
         """The rows of one series just before `row_id`, and those from it on, both in order of arrival."""
-        connection = self.read()
-        earlier = connection.execute(
-            f"{r.SELECT} WHERE id < ? AND series_id = ? ORDER BY id DESC LIMIT ?", (row_id, series_id, before)
-        ).fetchall()
-        later = connection.execute(
-            f"{r.SELECT} WHERE id >= ? AND series_id = ? ORDER BY id LIMIT ?", (row_id, series_id, after + 1)
-        ).fetchall()
-        return earlier[::-1], later
+        return reading.neighbours(self.read(), series_id, row_id, before, after)
 
     def failure(self, row_id: int) -> str | None:
         found = (
@@ -424,11 +418,15 @@ class Store:
 
     def count_rows(self) -> int:
         """How many observations are stored; reads the whole table."""
-        return int(self.read().execute("SELECT count(*) FROM observation").fetchone()[0])
+        found = self.read().execute(
+            "SELECT (SELECT count(*) FROM observation) + (SELECT coalesce(sum(rows), 0) FROM pack)"
+        )
+        return int(found.fetchone()[0])
 
 
 _SAVE_COUNTS = (
-    "UPDATE series SET counted_id = ?, count = ?, failed = ?, first_us = ?, last_us = ? WHERE id = ?"
+    "UPDATE series SET counted_id = ?, last_id = ?, count = ?, failed = ?, first_us = ?, last_us = ? "
+    "WHERE id = ?"
 )
 
 
@@ -444,11 +442,13 @@ def _ignore(error: Exception | None) -> None:
     """The writer has logged it; the counts are made again at the next start."""
 
 
-def open_store(path: Path | str, clock_us: Callable[[], int] | None = None) -> Store:
+def open_store(
+    path: Path | str, clock_us: Callable[[], int] | None = None, keep: Keep | None = None
+) -> Store:
     """Open the database, creating and migrating it as needed, and load the last 24 hours.
 
     Raises schema.SchemaTooNew, or sqlite3.Error when the file is not a usable database.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Store(path, clock_us or (lambda: time.time_ns() // 1000))
+    return Store(path, clock_us or (lambda: time.time_ns() // 1000), keep or Keep())
