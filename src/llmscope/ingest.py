@@ -129,7 +129,7 @@ class Ingest:
         Raises InvalidObservation or TooManySeries (nothing was stored), NotStored (try again).
         """
         now_us = self._clock_us()
-        times_us = [self._check(i, o, now_us) for i, o in enumerate(observations)]
+        times_us = [self.check(i, o, now_us) for i, o in enumerate(observations)]
         self._check_room(observations)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         batch = _Batch(future, {}, [])
@@ -183,8 +183,9 @@ class Ingest:
                 return future
         return True if series.window.holds(row) else None
 
-    def _check(self, i: int, o: Observation, now_us: int) -> int | None:
-        """Its time in µs, None when it names none; raises InvalidObservation."""
+    @staticmethod
+    def check(i: int, o: Observation, now_us: int) -> int | None:
+        """The time of row i in µs, None when it names none; raises InvalidObservation."""
         for name in ("provider", "model"):
             text = getattr(o, name)
             if not text.strip() or not text.isprintable():
