@@ -37,6 +37,7 @@ from llmscope.store import (
     SCHEMA_VERSION,
     DatabaseInUse,
     DatabaseLock,
+    Keep,
     SchemaTooNew,
     Store,
     fault_of,
@@ -197,7 +198,7 @@ class Opened:
         self.lock.release()
 
 
-def open_database(path: Path, say: Say = log.warning) -> Opened:
+def open_database(path: Path, keep: Keep | None = None, say: Say = log.warning) -> Opened:
     """Lock, check, migrate and load the database. Raises StartError."""
     try:
         lock = DatabaseLock(path)
@@ -209,13 +210,15 @@ def open_database(path: Path, say: Say = log.warning) -> Opened:
             "file with --db"
         ) from None
     try:
-        return Opened(*_checked(path, lock, say))
+        return Opened(*_checked(path, lock, keep, say))
     except BaseException:
         lock.release()
         raise
 
 
-def _checked(path: Path, lock: DatabaseLock, say: Say) -> tuple[Store, DatabaseLock, StartCheck]:
+def _checked(
+    path: Path, lock: DatabaseLock, keep: Keep | None, say: Say
+) -> tuple[Store, DatabaseLock, StartCheck]:
     if path.exists() and not os.access(path, os.W_OK):
         raise StartError(f"the database {path} cannot be written; allow it, or name another file with --db")
     try:
@@ -224,7 +227,7 @@ def _checked(path: Path, lock: DatabaseLock, say: Say) -> tuple[Store, DatabaseL
         check.wait(WAIT_UNCLEAN_S if lock.was_unclean else WAIT_S)
         if 0 < version < SCHEMA_VERSION:
             say(f"Upgrading {path} from schema {version} to {SCHEMA_VERSION}; a big file takes minutes")
-        return open_store(path, _clock_us), lock, check
+        return open_store(path, _clock_us, keep), lock, check
     except SchemaTooNew as error:
         raise StartError(f"{path}: {error}") from None
     except NotOurs as error:
@@ -239,12 +242,31 @@ def _checked(path: Path, lock: DatabaseLock, say: Say) -> tuple[Store, DatabaseL
         raise StartError(f"{why}; or pass another file with --db") from None
 
 
+def _keep(settings: Settings) -> Keep:
+    return Keep.of_seconds(settings.keep_raw, settings.keep_minutes)
+
+
+@contextlib.asynccontextmanager
+async def taking_in(settings: Settings, say: Say) -> AsyncIterator[Ingest]:
+    """The one door for observations without a server before it. Raises StartError."""
+    opened = open_database(settings.db, _keep(settings), say)
+    try:
+        engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
+        ingest = Ingest(opened.store, engine, Hub(), _clock_us)
+        ingest.restore()
+        yield ingest
+        ingest.stop()
+        await Roller(opened.store).finish()
+    finally:
+        opened.close()
+
+
 @contextlib.asynccontextmanager
 async def _serving(settings: Settings, state: State, host: HostSampler, port: int) -> AsyncIterator[Parts]:
     """The API and the page over the database, from the first answer to the last write."""
     listening = _listen(settings.host, port)
     try:
-        opened = open_database(settings.db)
+        opened = open_database(settings.db, _keep(settings))
     except StartError:
         listening.close()
         raise

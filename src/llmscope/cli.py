@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from llmscope import __version__, offline, settings, upkeep
+from llmscope import __version__, offline, settings, transfer, upkeep
 
 cli = typer.Typer(
     name="llmscope",
@@ -114,6 +114,18 @@ Slo = Annotated[
         help="What is promised, shown on the charts: latency=2s,llama3.1:8b/ttft=500ms.",
     ),
 ]
+KeepRaw = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-raw", metavar="TIME", help="How long single observations are kept: 30d, 8w, 1y or forever."
+    ),
+]
+KeepMinutes = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-minutes", metavar="TIME", help="How long summaries of minutes are kept: 1y, forever."
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", envvar="LLMSCOPE_CONFIG", help="Default: ./llmscope.toml"),
@@ -208,6 +220,8 @@ def up(
     learn: Learn = None,
     watched: Watched = None,
     slo: Slo = None,
+    keep_raw: KeepRaw = None,
+    keep_minutes: KeepMinutes = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -252,6 +266,8 @@ def up(
         learn=learn,
         watched=watched,
         slo=slo,
+        keep_raw=keep_raw,
+        keep_minutes=keep_minutes,
     )
     _run(app.run_up(loaded, _say))
 
@@ -268,6 +284,8 @@ def serve(
     learn: Learn = None,
     watched: Watched = None,
     slo: Slo = None,
+    keep_raw: KeepRaw = None,
+    keep_minutes: KeepMinutes = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -292,6 +310,8 @@ def serve(
         learn=learn,
         watched=watched,
         slo=slo,
+        keep_raw=keep_raw,
+        keep_minutes=keep_minutes,
     )
     _run(app.run_serve(loaded, _say))
 
@@ -368,6 +388,8 @@ cli.command()(offline.backtest)
 cli.command()(upkeep.backup)
 cli.command()(upkeep.restore)
 cli.command()(upkeep.repair)
+cli.command()(transfer.export)
+cli.command("import")(transfer.import_)
 
 
 @cli.command()

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from llmscope import __version__
 from llmscope.host import HostSampler
 from llmscope.probe import Reach, open_session, reachable
 from llmscope.settings import Settings, TargetSetting
-from llmscope.store import SchemaTooNew
+from llmscope.store import SCHEMA_VERSION, Keep, SchemaTooNew, Usage, usage
 from llmscope.store.integrity import DatabaseDamaged, NotOurs, quick_check, version_of
 
 UP_PORT = 8081  # where `llmscope up` listens when no port is set
@@ -47,7 +48,7 @@ async def examine(settings: Settings) -> list[Check]:
         return [
             _version(),
             *(check for found in zip(targets, reaches, strict=True) for check in _target(*found)),
-            *_database(settings.db),
+            *_database(settings.db, Keep.of_seconds(settings.keep_raw, settings.keep_minutes)),
             _spool(settings.spool),
             await asyncio.to_thread(_gpu),
             await _port(settings.host, port, http),
@@ -96,7 +97,7 @@ def _folder(what: str, path: Path) -> Check:
     return Check(what, "ok", f"{path}{size}")
 
 
-def _database(path: Path) -> Iterator[Check]:
+def _database(path: Path, keep: Keep) -> Iterator[Check]:
     check = _folder("db", path)
     yield replace(check, what="database")
     if not path.exists() or check.state == "wrong":
@@ -106,6 +107,9 @@ def _database(path: Path) -> Iterator[Check]:
         with contextlib.closing(_opened(path)) as connection:
             quick_check(connection)
             rows, failed = connection.execute("SELECT total(count), total(failed) FROM series").fetchone()
+            used = (
+                usage(connection, path, keep, time.time_ns() // 1000) if version == SCHEMA_VERSION else None
+            )
     except DatabaseDamaged as damaged:
         yield Check(
             "database",
@@ -128,6 +132,39 @@ def _database(path: Path) -> Iterator[Check]:
     yield Check(
         "database", "ok", f"schema {version}, sound, about {rows:,.0f} observations, {failed:,.0f} failed"
     )
+    if used is not None:
+        yield _disk(used)
+
+
+def _disk(used: Usage) -> Check:
+    """What the database takes now and in a while, beside the room on the disk."""
+    now_us = time.time_ns() // 1000
+    said = f"{size_text(used.file_bytes)} used, {size_text(used.disk_free_bytes)} free"
+    month, year = used.forecast(30, now_us), used.forecast(365, now_us)
+    if month is None or year is None or used.rates is None:
+        return Check("disk", "ok", f"{said}; too little has arrived lately for a forecast")
+    said += (
+        f"; at {used.rates.observations:,.0f} observations a day {size_text(month)} in a month, "
+        f"{size_text(year)} in a year"
+    )
+    if month - used.file_bytes > used.disk_free_bytes:
+        return Check(
+            "disk", "wrong", said, "free some room, or keep less: --keep-raw 14d, --keep-minutes 90d"
+        )
+    if year - used.file_bytes > used.disk_free_bytes:
+        return Check("disk", "note", said, "there is room for a month, not for a year")
+    return Check("disk", "ok", said)
+
+
+def size_text(size: float) -> str:
+    """Bytes as people read them.
+
+    >>> size_text(950), size_text(83_400_000), size_text(2.5e9)
+    ('1 kB', '83.4 MB', '2.5 GB')
+    """
+    if size < 1e6:
+        return f"{max(1, round(size / 1e3))} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 def _spool(path: Path) -> Check:

@@ -24,6 +24,8 @@ COMMANDS = (
     "backup",
     "restore",
     "repair",
+    "export",
+    "import",
     "doctor",
 )
 WITHOUT_FLAG = ("api_key",)

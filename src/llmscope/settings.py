@@ -67,6 +67,23 @@ def seconds(value: Any) -> Any:
     return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[found[2]]
 
 
+def keep_time(value: Any) -> Any:
+    """Seconds for which something is kept, from a text with a unit; infinity is for ever.
+
+    >>> [keep_time(text) for text in ("12h", "30d", "1y", "forever")]
+    [43200.0, 2592000.0, 31536000.0, inf]
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(h|d|w|y)", text)
+    if text == "forever":
+        return math.inf
+    if found is None:
+        raise ValueError("must be a time such as 30d, 8w or 1y, or forever")
+    return float(found[1]) * {"h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}[found[2]]
+
+
 def address(value: Any, default_port: int = 11434) -> Any:
     """A base URL from what people write in OLLAMA_HOST; "all interfaces" means this machine to a client.
 
@@ -242,6 +259,15 @@ class Settings(BaseSettings):
     )
 
     db: Path = Field(Path("data/llmscope.db"), description="The SQLite database file.")
+    keep_raw: Annotated[float, BeforeValidator(keep_time), Field(ge=3 * 86_400)] = Field(
+        30 * 86_400.0,
+        description="How long single observations are kept after they arrived: `30d`, `8w`, `1y`, `forever`, at least "
+        "`3d`. Those around incidents and acknowledged marks stay for good, as do incidents and marks.",
+    )
+    keep_minutes: Annotated[float, BeforeValidator(keep_time), Field(ge=3 * 86_400)] = Field(
+        365 * 86_400.0,
+        description="How long the summaries of single minutes are kept; those of hours stay for good.",
+    )
     spool: Path = Field(
         Path("data/spool.db"), description="Where the monitor keeps observations that it could not deliver."
     )
@@ -344,6 +370,8 @@ class Settings(BaseSettings):
     def _apart(self) -> "Settings":
         if self.db.resolve() == self.spool.resolve():
             raise ValueError(f"db and spool must be two files; both are {self.db}")
+        if self.keep_minutes < self.keep_raw:
+            raise ValueError("keep_minutes must not be shorter than keep_raw")
         return self
 
 

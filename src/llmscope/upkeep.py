@@ -20,12 +20,12 @@ Database = Annotated[
 ]
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
     err.print(Text(f"llmscope: {message}"), soft_wrap=True)
     raise typer.Exit(2)
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
     out.print(Text(message), soft_wrap=True)
 
 
@@ -35,7 +35,7 @@ def _path(db: Path | None) -> Path:
     try:
         return load({"db": db}).db
     except WrongSetting as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @contextlib.contextmanager
@@ -78,10 +78,10 @@ def backup(
         with _bar("copying") as tell:
             copied = copy(source, file, tell, overwrite=force)
     except CannotCopy as error:
-        _fail(str(error))
+        fail(str(error))
     except (NotOurs, SchemaTooNew) as error:
-        _fail(f"cannot copy {source}: {error}")
-    _say(
+        fail(f"cannot copy {source}: {error}")
+    say(
         f"{file}: {copied.observations:,} observations, schema {copied.schema}, {_size(copied.size_bytes)}, checked"
     )
 
@@ -106,12 +106,12 @@ def restore(
         with _locked(database), _bar("restoring") as tell:
             copied, aside = put_back(file, database, tell)
     except CannotCopy as error:
-        _fail(str(error))
+        fail(str(error))
     except (NotOurs, SchemaTooNew) as error:
-        _fail(f"cannot restore {file}: {error}")
-    _say(f"{database}: {copied.observations:,} observations, schema {copied.schema}, restored from {file}")
+        fail(f"cannot restore {file}: {error}")
+    say(f"{database}: {copied.observations:,} observations, schema {copied.schema}, restored from {file}")
     if aside is not None:
-        _say(f"The database that was there is kept as {aside}; delete it when you do not need it.")
+        say(f"The database that was there is kept as {aside}; delete it when you do not need it.")
 
 
 def repair(
@@ -133,7 +133,7 @@ def repair(
 
     database = _path(db)
     if not database.exists():
-        _fail(f"there is no database {database}; name it with --db")
+        fail(f"there is no database {database}; name it with --db")
     try:
         with _locked(database):
             try:
@@ -141,10 +141,10 @@ def repair(
                 with contextlib.closing(connect_readonly(database)) as connection:
                     quick_check(connection)
             except DatabaseDamaged as damaged:
-                _say(f"Found: {damaged}")
+                say(f"Found: {damaged}")
             else:
                 if not force:
-                    _say(f"{database} is sound; nothing to repair.")
+                    say(f"{database} is sound; nothing to repair.")
                     return
             with Progress(
                 TextColumn("{task.description}"), console=err, transient=True, disable=not err.is_terminal
@@ -152,9 +152,9 @@ def repair(
                 task = bar.add_task("")
                 repaired = recover(database, lambda what, n: bar.update(task, description=f"{what}: {n:,}"))
     except CannotRepair as error:
-        _fail(str(error))
+        fail(str(error))
     except (NotOurs, SchemaTooNew, sqlite3.Error, OSError) as error:
-        _fail(f"cannot repair {database}: {error}")
+        fail(f"cannot repair {database}: {error}")
     table = Table("table", "recovered", "lost", box=None)
     for found in repaired.tables:
         lost = (
@@ -166,7 +166,7 @@ def repair(
         )
         table.add_row(found.table, f"{found.rows:,}", lost)
     out.print(table)
-    _say(f"{database} is sound again. The damaged file is kept as {repaired.aside}.")
+    say(f"{database} is sound again. The damaged file is kept as {repaired.aside}.")
 
 
 @contextlib.contextmanager
@@ -177,11 +177,9 @@ def _locked(database: Path) -> Iterator[None]:
     try:
         lock = DatabaseLock(database)
     except DatabaseInUse as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _fail(
-            f"cannot write {error.filename or database} ({error.strerror or error}); allow it, or pass --db"
-        )
+        fail(f"cannot write {error.filename or database} ({error.strerror or error}); allow it, or pass --db")
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from llmscope.api import (
     problems,
     series,
     spc,
+    storage,
     stream,
     system,
     violations,
@@ -77,6 +78,7 @@ def _routes() -> FastAPI:
         backtest,
         stream,
         system,
+        storage,
         health,
     ):
         app.include_router(module.router)

@@ -570,6 +570,33 @@ class SystemOut(BaseModel):
     in_container: bool
 
 
+class ForecastOut(BaseModel):
+    """What the database will take in so many days."""
+
+    days: int
+    bytes: int
+
+
+class StorageOut(BaseModel):
+    """What the database holds and takes. `raw_from` is from when on every observation is there; null keeps for ever.
+
+    `forecast` is empty, and `observations_per_day` null, while too little has come to say.
+    """
+
+    file_bytes: int
+    unused_bytes: int
+    disk_free_bytes: int
+    observations: int
+    packed: int
+    violations: int
+    first: str | None
+    raw_from: str | None
+    keep_raw_days: float | None
+    keep_minutes_days: float | None
+    observations_per_day: int | None
+    forecast: list[ForecastOut]
+
+
 class TargetOut(SeriesName):
     url: str
 

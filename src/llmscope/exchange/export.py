@@ -114,6 +114,7 @@ ROLLUPS = (
     *(Column(name, "number") for name in ("mean", "std", "min", "p5", "p50", "p95", "max")),
 )
 
+Prompts = dict[int | None, tuple[str | None, str | None]]
 Pages = Iterator[tuple[int, int, list[tuple[Any, ...]]]]
 """What is done of what is to do, and the next rows."""
 
@@ -187,17 +188,19 @@ def _observations(connection: sqlite3.Connection, selection: Selection) -> Pages
         yield stop - first + 1, last - first + 1, [_observation(row, keys, errors, prompts) for row in found]
 
 
-def _prompts(connection: sqlite3.Connection, ids: set[int | None]) -> dict[int | None, tuple[str | None, str | None]]:
+def _prompts(connection: sqlite3.Connection, ids: set[int | None]) -> Prompts:
     select = "SELECT hash, text FROM prompt WHERE id = ?"
-    found = {i: connection.execute(select, (i,)).fetchone() or (None, None) for i in ids if i is not None}
-    return {None: (None, None), **found}
+    found: Prompts = {None: (None, None)}
+    for prompt_id in ids - {None}:
+        found[prompt_id] = connection.execute(select, (prompt_id,)).fetchone() or (None, None)
+    return found
 
 
 def _observation(
     row: r.Row,
     keys: dict[int, SeriesKey],
     errors: dict[int, str],
-    prompts: dict[int | None, tuple[str | None, str | None]],
+    prompts: Prompts,
 ) -> tuple[Any, ...]:
     """In order of OBSERVATIONS."""
     outcome, host = row[r.OUTCOME], row[r.HOST]

@@ -7,7 +7,7 @@ out, so importing twice adds nothing, and an import that broke off goes on where
 import datetime as dt
 import math
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,7 +207,13 @@ class Intake:
                 except ValueError:
                     value = dt.datetime.fromisoformat(value.strip())
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                us = value * 1e6 if value < SECONDS_BELOW else value * 1e3 if value < MILLISECONDS_BELOW else value
+                us = (
+                    value * 1e6
+                    if value < SECONDS_BELOW
+                    else value * 1e3
+                    if value < MILLISECONDS_BELOW
+                    else value
+                )
                 return str(time_text(round(us)))
             if not isinstance(value, dt.datetime):
                 raise ValueError
@@ -226,7 +232,8 @@ class Known:
         self._seen = sqlite3.connect("", isolation_level=None)
         self._seen.execute("PRAGMA synchronous = OFF")
         self._seen.execute(
-            "CREATE TABLE seen (series INTEGER, time_us INTEGER, n INTEGER, PRIMARY KEY (series, time_us)) WITHOUT ROWID"
+            "CREATE TABLE seen (series INTEGER, time_us INTEGER, n INTEGER, PRIMARY KEY (series, time_us)) "
+            "WITHOUT ROWID"
         )
         self._seen.execute("BEGIN")
         self._series_by_key: dict[SeriesKey, int] = {}

@@ -74,7 +74,9 @@ class _CsvWriter:
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
         self._writer = csv.writer(self._text, lineterminator="\n")
-        self._kinds = [(i, column.kind) for i, column in enumerate(columns) if column.kind in ("text", "truth", "time")]
+        self._kinds = [
+            (i, column.kind) for i, column in enumerate(columns) if column.kind in ("text", "truth", "time")
+        ]
         self._writer.writerow([column.name for column in columns])
 
     def write(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -231,7 +233,9 @@ def _parquet_rows(path: Path) -> Iterator[Read]:
 def _sqlite_rows(path: Path) -> Iterator[Read]:
     """The table `telemetry` of the prototype."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        ) as connection:
             kinds = dict(connection.execute("SELECT name, type FROM sqlite_schema"))
             if "observation" in kinds:
                 raise CannotRead(

@@ -6,6 +6,7 @@ from llmscope.store.keeping import Keep
 from llmscope.store.lock import DatabaseInUse, DatabaseLock
 from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
+from llmscope.store.usage import Usage, usage
 from llmscope.store.violations import Violation, ViolationQuery
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "StorageFault",
     "Store",
     "StoredAlarm",
+    "Usage",
     "Violation",
     "ViolationQuery",
     "fault_of",
     "open_store",
+    "usage",
 ]

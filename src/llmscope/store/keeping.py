@@ -5,6 +5,7 @@ Age is counted from the arrival of a row: an import of last year's data is not g
 """
 
 import concurrent.futures
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Keep:
 
     raw_us: int | None = 30 * DAY_US
     minutes_us: int | None = 365 * DAY_US
+
+    @classmethod
+    def of_seconds(cls, raw_s: float, minutes_s: float) -> "Keep":
+        """From seconds; infinity is for ever."""
+        return cls(*(None if math.isinf(s) else round(s * 1e6) for s in (raw_s, minutes_s)))
 
 
 class Keeper:
