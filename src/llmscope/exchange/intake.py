@@ -5,7 +5,6 @@ out, so importing twice adds nothing, and an import that broke off goes on where
 """
 
 import datetime as dt
-import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -29,7 +28,7 @@ LEFT_OUT = ("id",)  # an id is of the database that the file is from
 TEXTS = frozenset({
     "provider", "model", "server", "source", "timestamp", "error_kind", "error", "host", "prompt_hash", "prompt_text",
 })  # fmt: skip
-NO_VALUE = frozenset({"", "null", "none", "nan", "na", "n/a"})
+NO_VALUE = frozenset({"null", "none", "nan", "na", "n/a"})
 FIELDS = frozenset(Observation.__struct_fields__)
 SECONDS_BELOW, MILLISECONDS_BELOW = 1e11, 1e14  # as seconds, the year 5138; as milliseconds likewise
 
@@ -177,11 +176,10 @@ class Intake:
         """Raises InvalidObservation."""
         fields: dict[str, Any] = {}
         for name, value in cells.items():
-            if name not in FIELDS or value is None or (isinstance(value, float) and math.isnan(value)):
+            if value is None or value == "" or value != value or name not in FIELDS:  # nan is not itself
                 continue
             if name in TEXTS:
-                if value != "":
-                    fields[name] = value if name == "timestamp" or isinstance(value, str) else str(value)
+                fields[name] = value if name == "timestamp" or isinstance(value, str) else str(value)
             elif not isinstance(value, str) or value.strip().lower() not in NO_VALUE:
                 fields[name] = value
         for name, default in self._defaults.items():
@@ -202,10 +200,9 @@ class Intake:
         """RFC 3339 in UTC, from that or another form of ISO 8601, a time of Python, or s, ms or µs since 1970."""
         try:
             if isinstance(value, str):
-                try:
-                    value = float(value)
-                except ValueError:
-                    value = dt.datetime.fromisoformat(value.strip())
+                value = dt.datetime.fromisoformat(text) if "-" in (text := value.strip())[1:] else float(text)
+                if isinstance(value, dt.datetime) and value.tzinfo is not None:
+                    return text
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 us = (
                     value * 1e6

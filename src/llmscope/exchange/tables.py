@@ -192,7 +192,9 @@ def _csv_rows(path: Path) -> Iterator[Read]:
                 where = f"line {reader.line_num}"
                 if len(row) != len(header):
                     raise CannotRead(f"{where} has {len(row)} cells, the header {len(header)}")
-                yield Read(where, {n: unguarded(cell) for n, cell in zip(header, row, strict=True)})
+                if any(cell[:1] == "'" for cell in row):
+                    row = [unguarded(cell) for cell in row]
+                yield Read(where, dict(zip(header, row, strict=True)))
     except UnicodeDecodeError:
         raise CannotRead("it is not a text in UTF-8") from None
     except csv.Error as error:

@@ -154,8 +154,13 @@ def _checked(new: Path) -> Copied:
 
 
 def put(new: Path, target: Path) -> None:
-    """Give a finished file its name, in the place of what had it before."""
+    """Give a finished file its name, in the place of what had it before, to whom it belongs as that did."""
     with new.open("rb") as file:
+        if target.exists():
+            before = target.stat()
+            os.fchmod(file.fileno(), before.st_mode & 0o777)
+            with contextlib.suppress(PermissionError):  # only root may give a file away
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
         os.fsync(file.fileno())
     os.replace(new, target)
     sync_folder(target.parent)

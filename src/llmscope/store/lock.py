@@ -39,12 +39,19 @@ class DatabaseLock:
         database.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            self._give_to_owner_of(database)
             self._take(database)
             self.was_unclean = os.fstat(self._file).st_size > 0
             self._write({"pid": os.getpid(), "host": socket.gethostname()})
         except BaseException:
             os.close(self._file)
             raise
+
+    def _give_to_owner_of(self, database: Path) -> None:
+        """A command that root runs must not keep the server out that runs as somebody else."""
+        if os.geteuid() == 0:
+            owner = (database if database.exists() else database.parent).stat()
+            os.fchown(self._file, owner.st_uid, owner.st_gid)
 
     def _take(self, database: Path) -> None:
         try:
