@@ -14,7 +14,7 @@ from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 log = logging.getLogger(__name__)
 
 MAGIC = b"SQLite format 3\0"
-WAIT_S = 2.0  # a check reads about 400 MB/s from the page cache; a start does not wait longer for a big file
+WAIT_S = 2.0  # a check reads about 200 MB/s from the page cache; a start does not wait longer for a big file
 WAIT_UNCLEAN_S = 20.0  # after a kill or a power cut damage is likelier
 
 
