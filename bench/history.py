@@ -1,14 +1,15 @@
-"""Rollups and the history of any span: what they take on disk, to make, to ask for, and from those who post meanwhile.
+"""A month of one observation every 2 s: what it takes on disk, to put in order, to ask for, and from those who post.
 
-    python bench/history.py                   30 days of one observation every 2 s: 1.3 million rows
+    python bench/history.py                   30 days: 1.3 million rows, a few minutes
     python bench/history.py --days 3          fewer
 
-Writes a database of an earlier version (rows without rollups), starts `llmscope serve` on it, posts while it is being
-rolled and after, and asks for spans over HTTP. Prints one table. Figures depend on the machine and what else it does:
-compare within one run only.
+Writes a database of an earlier version (rows without rollups), starts `llmscope serve` on it, and posts while it is
+migrated and rolled, packed, backed up, and, started again with another --keep-raw, given up; asks for spans over
+HTTP. Prints one table. Figures depend on the machine and what else it does: compare within one run only.
 """
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import os
@@ -23,26 +24,33 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ingest import body, free_port, quantile, request, sequential
 
-from llmscope.store import open_store
 from llmscope.store import rows as r
+from llmscope.store.keeping import PLAIN_US
+from llmscope.store.packs import ROWS
+from llmscope.store.schema import MIGRATIONS, SMALLER_ROLLUPS
 
 EVERY_US = 2_000_000
 HOUR_US = 3_600_000_000
+LLMSCOPE = str(Path(sys.executable).parent / "llmscope")
 CHUNK = 100_000
 INSERT = f"INSERT INTO observation ({', '.join(r.COLUMNS)}) VALUES ({', '.join('?' * len(r.COLUMNS))})"
-LEVEL = "(id >> 40) & 1"
+EARLIER = MIGRATIONS[: MIGRATIONS.index(SMALLER_ROLLUPS)]
 
 
 def fill(database: Path, n: int, until_us: int) -> None:
     """Rows as a server of an earlier version has left them: observed and arrived one every 2 s, none rolled."""
-    open_store(database).close()
+    with sqlite3.connect(database, isolation_level=None) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for script in EARLIER:
+            connection.executescript(script)
+        connection.execute(f"PRAGMA user_version = {len(EARLIER)}")
     rng = np.random.default_rng(7)
     with sqlite3.connect(database) as connection:
         connection.execute(
@@ -65,6 +73,13 @@ def fill(database: Path, n: int, until_us: int) -> None:
                 "load_us": load,
                 "prompt_eval_us": prompt,
                 "eval_us": generation,
+                "connect_us": rng.integers(200, 600, len(ids)),
+                "gap_mean_us": generation // 41,
+                "gap_max_us": generation // 20,
+                "cpu_permille": rng.integers(200, 600, len(ids)),
+                "memory_permille": np.full_like(ids, 456),
+                "gpu_permille": rng.integers(500, 1000, len(ids)),
+                "gpu_memory_permille": np.full_like(ids, 623),
                 "prompt_eval_count": np.full_like(ids, 26),
                 "eval_count": np.full_like(ids, 42),
             }
@@ -111,12 +126,32 @@ def posting(port: int, seconds: float, is_over: Callable[[], bool] = lambda: Fal
     return taken
 
 
-def asked(database: Path, sql: str) -> Any:
+def asked(database: Path, sql: str, read: Callable[[Any], Any] = lambda found: found) -> Any:
     connection = sqlite3.connect(database)
     try:
-        return connection.execute(sql).fetchone()[0]
+        return read(connection.execute(sql).fetchone()[0])
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def server(database: Path, *flags: str) -> Iterator[tuple[int, float]]:
+    """`llmscope serve` on the database: its port, and how many seconds it took until it answered."""
+    port = free_port()
+    command = [LLMSCOPE, "serve", "--port", str(port), "--db", str(database), *flags]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=database.parent)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield port, time.perf_counter() - start
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 def main() -> None:
@@ -125,70 +160,81 @@ def main() -> None:
     days = parser.parse_args().days
     n = days * 43_200
     table: list[tuple[str, str]] = []
+
+    def told(name: str, taken: list[float], seconds: float) -> None:
+        figures = f"{quantile(taken, 0.5):.2f} / {quantile(taken, 0.99):.2f} / {max(taken):.1f}"
+        table.append((f"POST {name}, p50 / p99 / max ms, for s", f"{figures}, {seconds:.0f}"))
+
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "bench.db"
-        port = free_port()
         now_us = time.time_ns() // 1000
         fill(database, n, now_us)
         before = os.path.getsize(database)
-        command = [str(Path(sys.executable).parent / "llmscope"), "serve", "--port", str(port)]
-        server = subprocess.Popen([*command, "--db", str(database)], stdout=subprocess.DEVNULL, cwd=folder)
-        try:
-            start = time.perf_counter()
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            table.append((f"start on {n:,} rows not rolled, s", f"{time.perf_counter() - start:.1f}"))
+        packable = (n - PLAIN_US // EVERY_US) // ROWS
 
-            def is_rolled() -> bool:
-                return bool(asked(database, "SELECT row_id FROM rolled") >= n)
-
+        def posted(name: str, is_over: Callable[[], bool]) -> None:
             start = time.perf_counter()
-            busy = posting(port, 600.0, is_rolled)
-            seconds = time.perf_counter() - start
-            table.append(
-                (
-                    "to roll a million rows beside POSTs, resting half of the time, s",
-                    f"{1e6 * seconds / n:.1f}",
-                )
+            told(name, posting(port, 900.0, is_over), time.perf_counter() - start)
+
+        with server(database) as (port, seconds):
+            table.append((f"start on {n:,} rows of an earlier version, s", f"{seconds:.1f}"))
+            posted("while it is rolled anew", lambda: asked(database, "SELECT row_id FROM rolled") >= n)
+            posted(
+                "while it is packed",
+                lambda: asked(database, "SELECT count(*) FROM pack") >= packable,
             )
-            quiet = posting(port, 8.0)
-            for name, taken in (("while an old database is rolled", busy), ("else", quiet)):
-                table.append(
-                    (
-                        f"POST {name}, p50 / p99 / max ms",
-                        f"{quantile(taken, 0.5):.2f} / {quantile(taken, 0.99):.2f} / {max(taken):.1f}",
-                    )
-                )
+            told("else", posting(port, 10.0), 10.0)
+            backup = subprocess.Popen(
+                [LLMSCOPE, "backup", str(Path(folder) / "backup.db"), "--db", str(database)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            posted("while it is backed up", lambda: backup.poll() is not None)
+            if backup.returncode != 0:
+                raise SystemExit("the backup failed")
             for name, from_us, to_us in (
                 ("30 days", now_us - 720 * HOUR_US, now_us),
                 ("7 days", now_us - 168 * HOUR_US, now_us),
                 ("24 hours", now_us - 24 * HOUR_US, now_us),
                 ("11 hours, in memory", now_us - 11 * HOUR_US, now_us),
-                ("11 hours, two days ago", now_us - 59 * HOUR_US, now_us - 48 * HOUR_US),
-                ("1 hour, two days ago", now_us - 49 * HOUR_US, now_us - 48 * HOUR_US),
+                ("11 hours, plain rows", now_us - 47 * HOUR_US, now_us - 36 * HOUR_US),
+                ("11 hours, packed", now_us - 83 * HOUR_US, now_us - 72 * HOUR_US),
+                ("1 hour, packed", now_us - 73 * HOUR_US, now_us - 72 * HOUR_US),
             ):
-                ms, size, told = ask(port, from_us, to_us)
+                ms, size, found = ask(port, from_us, to_us)
                 what = (
-                    f"{len(told['points']['ids']):,} points"
-                    if told["points"]
-                    else f"{len(told['rollup']['seen'])} of {told['rollup']['step_s'] / 60:g} min"
+                    f"{len(found['points']['ids']):,} points"
+                    if found["points"]
+                    else f"{len(found['rollup']['seen'])} of {found['rollup']['step_s'] / 60:g} min"
                 )
                 table.append((f"GET {name}: ms, KiB, what", f"{ms:.1f}, {size / 1024:,.0f}, {what}"))
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
-        of_series = f"FROM rollup WHERE id >> 41 = 1 AND {LEVEL} ="
-        minutes = n / 30
-        for name, level in (("minutes", 0), ("hours", 1)):
-            size = asked(database, f"SELECT sum(length(document) + 16) {of_series} {level}")
-            table.append((f"rollups by {name}, bytes a minute of a series", f"{size / minutes:,.0f}"))
-        grown = os.path.getsize(database) - before
-        table.append(("both on disk, pages and all, bytes a minute of a series", f"{grown / minutes:,.0f}"))
-        table.append(("its observations on disk, bytes a minute", f"{before / minutes:,.0f}"))
+        sizes = dict(
+            asked(
+                database,
+                "SELECT json_group_object(name, size) FROM (SELECT name, sum(pgsize) AS size "
+                "FROM dbstat GROUP BY name)",
+                json.loads,
+            )
+        )
+        plain = asked(database, "SELECT count(*) FROM observation")
+        packed = asked(database, "SELECT sum(rows) FROM pack")
+        of_rows = (sizes["observation"] + sizes["pack"]) / (plain + packed)
+        table += [
+            ("file, the rows of an earlier version alone, MB", f"{before / 1e6:.1f}"),
+            ("file now, what is free in it included, MB", f"{os.path.getsize(database) / 1e6:.1f}"),
+            ("backup of it, MB", f"{os.path.getsize(Path(folder) / 'backup.db') / 1e6:.1f}"),
+            ("bytes a plain row", f"{sizes['observation'] / plain:.1f}"),
+            ("bytes a packed row", f"{sizes['pack'] / packed:.1f}"),
+            ("bytes a row of the month, plain and packed", f"{of_rows:.1f}"),
+            ("bytes a minute of a series, rolled", f"{sizes['rollup'] / (n / 30):.0f}"),
+        ]
+        with server(database, "--keep-raw", "3d") as (port, seconds):
+            table.append(("start of that, s", f"{seconds:.1f}"))
+            left = packable - (days - 3) * 43_200 // ROWS + 2
+            posted(
+                f"while {days - 3} of {days} days are given up",
+                lambda: asked(database, "SELECT count(*) FROM pack") <= left,
+            )
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
     width = max(len(name) for name, _ in table)
     for name, value in table:

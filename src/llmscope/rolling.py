@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from llmscope.store import Store
+from llmscope.store.rollups import ROWS_PER_STEP
 
 log = logging.getLogger(__name__)
 
@@ -18,15 +19,16 @@ class Roller:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._step: asyncio.Future[int | bool] | None = None
+        self._step: asyncio.Future[int] | None = None
 
     async def run(self) -> None:
         """Roll until cancelled; between steps it rests as long as a step took, so that others come first."""
         while True:
             begun = time.monotonic()
-            if await self._roll() or await self._keep():
+            rolled = await self._roll()
+            if await self._keep() or rolled >= ROWS_PER_STEP:
                 await asyncio.sleep(time.monotonic() - begun)
-            else:
+            else:  # what arrives meanwhile is rolled together: a slot is written once a minute, not for each row
                 await asyncio.sleep(EVERY_S)
 
     async def finish(self) -> None:
@@ -37,19 +39,19 @@ class Roller:
             if not await self._roll():
                 return
 
-    async def _roll(self) -> bool:
-        """Roll some; False when nothing was left, or it failed."""
+    async def _roll(self) -> int:
+        """One step; how many rows, 0 when nothing was left, or it failed."""
         rollups = self._store.rollups
         return await self._do(rollups.roll, lambda: f"rolling from row {rollups.rolled_id}")
 
-    async def _keep(self) -> bool:
-        """Pack or give up some; False when nothing was due, or it failed."""
+    async def _keep(self) -> int:
+        """Pack or give up some; 0 when nothing was due, or it failed."""
         return await self._do(self._store.keeper.step, lambda: "packing and giving up old data")
 
-    async def _do(self, step: Callable[[], int | bool], what: Callable[[], str]) -> bool:
+    async def _do(self, step: Callable[[], int], what: Callable[[], str]) -> int:
         self._step = asyncio.ensure_future(asyncio.to_thread(step))
         try:
-            return bool(await asyncio.shield(self._step))
+            return await asyncio.shield(self._step)
         except Exception as error:
             log.error("%s failed: %s", what(), error)
-            return False
+            return 0

@@ -318,6 +318,18 @@ def test_an_incident_is_acknowledged_and_its_level_accepted(tmp_path: Path, visi
         assert app.get("/api/incidents?state=open")["total"] == 0
 
 
+def test_the_page_says_what_the_database_takes(busy: App, visit: Visit) -> None:
+    page = opened(busy, visit)
+    page.get_by_role("button", name="size on disk").click()
+    dialog = page.get_by_role("dialog")
+
+    expect(dialog).to_contain_text("The database takes")
+    expect(dialog).to_contain_text("3,600")
+    expect(dialog).to_contain_text("Single observations are kept 30 days, summaries by minute a year.")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="size on disk")).to_be_focused()
+
+
 def test_what_two_people_see_is_the_same(tmp_path: Path, visit: Visit) -> None:
     with serving(tmp_path / "app", busy_past(1.0)) as app:
         first = opened(app, visit)

@@ -17,7 +17,7 @@ from tests.store.test_rollups import FOREVER_US, KEYS, START_US, roll_all, store
 from llmscope import backtest
 from llmscope.observation import Observation
 from llmscope.spc.chart import Plan
-from llmscope.store import Keep, Store, open_store, packs
+from llmscope.store import Keep, Store, open_store, packs, usage
 from llmscope.store import rows as r
 from llmscope.store.keeping import DAY_US, MINUTE_US, Keeper
 from llmscope.store.rollups import HOURS, MINUTES
@@ -260,3 +260,34 @@ async def test_a_span_that_was_given_up_is_told_in_stretches(tmp_path: Path) -> 
     assert sum(after["rollup"]["seen"]) == len(before["points"]["ids"])
     assert after["spc"]["n"] == before["spc"]["n"]
     assert after["spc"]["mean"] == pytest.approx(before["spc"]["mean"])
+
+
+def test_what_is_used_is_told_and_the_forecast_ends_where_things_are_given_up(tmp_path: Path) -> None:
+    keep = Keep(raw_us=10 * DAY_US, minutes_us=20 * DAY_US)
+    store, clock = filled(tmp_path / "a.db", keep=keep)
+    now_us = clock.now_us + 50 * MINUTE_US
+    clock.now_us = now_us + 2 * DAY_US - 700 * MINUTE_US
+    work_off(store)
+    found = usage(store.read(), store.path, keep, clock.now_us)
+
+    assert (found.plain, found.packed) == (tables(store)[0], 1_500 - tables(store)[0])
+    assert found.packed > 500
+    assert found.file_bytes >= (tmp_path / "a.db").stat().st_size
+    assert found.raw_from_us == found.oldest_us == min(row[r.TIME_US] for row in store.rows_from(0))
+    assert found.rates is not None
+    assert found.rates.observations == pytest.approx(1_500 / ((clock.now_us - START_US) / DAY_US), rel=0.01)
+    sizes = [found.forecast(days, clock.now_us) or 0.0 for days in (0, 5, 20, 40, 60)]
+    assert sizes == sorted(sizes)
+    assert sizes[4] - sizes[3] < 0.2 * (sizes[1] - sizes[0]), "only hours and marks grow for good"
+    assert usage(store.read(), store.path, keep, now_us + 99 * DAY_US).forecast(30, now_us) is None
+    store.close()
+
+
+def test_an_empty_database_has_a_size_and_no_forecast(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "a.db")
+    found = usage(store.read(), store.path, Keep(), START_US)
+
+    assert (found.plain, found.packed, found.violations, found.rates) == (0, 0, 0, None)
+    assert found.file_bytes > 0
+    assert found.oldest_us is found.raw_from_us is found.forecast(30, START_US) is None
+    store.close()

@@ -21,6 +21,7 @@ const Overview = lazy(async () => ({ default: (await import("./panels/Overview")
 const Help = lazy(async () => ({ default: (await import("./panels/Help")).Help }));
 const BaselineDialog = lazy(async () => ({ default: (await import("./panels/baseline/BaselineDialog")).BaselineDialog }));
 const LearnDialog = lazy(async () => ({ default: (await import("./panels/baseline/LearnDialog")).LearnDialog }));
+const Storage = lazy(async () => ({ default: (await import("./panels/Storage")).Storage }));
 const Table = lazy(async () => ({ default: (await import("./panels/Table")).Table }));
 
 const OTHERS_EVERY_MS = 10_000;
@@ -32,7 +33,7 @@ export function App(): React.JSX.Element {
   const { chosen: theme, shown, next: nextTheme } = useTheme();
   const [fit, setFit] = useState<"limits" | "all">("limits");
   const [log, setLog] = useState(false);
-  const [dialog, setDialog] = useState<"help" | "table" | "baseline" | "learn" | null>(null);
+  const [dialog, setDialog] = useState<"help" | "table" | "baseline" | "learn" | "storage" | null>(null);
   const [spoken, setSpoken] = useState("");
   const live = useRef<Live | null>(null);
   const now = useRef(state);
@@ -79,6 +80,7 @@ export function App(): React.JSX.Element {
   );
   const setMetric = useCallback((metric: string) => change({ metric }), [change]);
   const help = useCallback(() => setDialog("help"), []);
+  const storage = useCallback(() => setDialog("storage"), []);
   const table = useCallback(() => setDialog("table"), []);
   const close = useCallback(() => setDialog(null), []);
   const baseline = (
@@ -99,6 +101,7 @@ export function App(): React.JSX.Element {
         />
       )}
       {dialog === "help" && <Help onClose={close} />}
+      {dialog === "storage" && <Storage onClose={close} />}
       {dialog === "baseline" && state.spc && (
         <BaselineDialog spc={state.spc} metric={listed.metric} onClose={close} onSeriesChanged={again} />
       )}
@@ -137,6 +140,7 @@ export function App(): React.JSX.Element {
           onRange={setRange}
           onOverview={() => change({ screen: "overview", open: null })}
           onHelp={() => setDialog("help")}
+          onStorage={storage}
           onRetry={() => live.current?.retry()}
         >
           {baseline}
@@ -161,7 +165,7 @@ export function App(): React.JSX.Element {
           <Log log={marks} view={listed} spc={state.spc} onView={change} onOpen={open} />
           <div className="below">
             <WindowPanel state={state} />
-            <SystemPanel state={state} />
+            <SystemPanel state={state} onStorage={storage} />
             {baseline}
           </div>
         </main>

@@ -52,6 +52,12 @@ export function formatDuration(seconds: number | null | undefined): string {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
+/** Bytes: "4.1 MB". */
+export function formatBytes(bytes: number): string {
+  const [size, unit] = bytes < 1e6 ? [bytes / 1e3, "kB"] : bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
+  return `${formatNumber(size, size < 100 && unit !== "kB" ? 1 : 0)} ${unit}`;
+}
+
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 

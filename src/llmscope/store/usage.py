@@ -84,8 +84,12 @@ def usage(connection: sqlite3.Connection, path: Path, keep: Keep, now_us: int) -
         first = one("SELECT min(id) FROM observation")
         last = one("SELECT max(id) FROM observation")
         packed = one("SELECT coalesce(sum(rows), 0) FROM pack") or 0
-        oldest_us = one("SELECT min(first_us) FROM series")
-        given_up = one("SELECT row_id FROM given_up") or 0
+        raw_from_us = one(
+            "SELECT coalesce((SELECT from_us FROM pack WHERE first_id > ? ORDER BY first_id LIMIT 1), "
+            "(SELECT time_us FROM observation ORDER BY id LIMIT 1))",
+            one("SELECT row_id FROM given_up") or 0,
+        )
+        first_us = one("SELECT min(first_us) FROM series")  # as of the last checkpoint
         wal = path.with_name(path.name + "-wal")
         return Usage(
             file_bytes=page * pages + (wal.stat().st_size if wal.exists() else 0),
@@ -94,12 +98,8 @@ def usage(connection: sqlite3.Connection, path: Path, keep: Keep, now_us: int) -
             plain=0 if first is None or last is None else last - first + 1,
             packed=packed,
             violations=one("SELECT coalesce(max(id), 0) FROM violation") or 0,
-            raw_from_us=one(
-                "SELECT coalesce((SELECT from_us FROM pack WHERE first_id > ? ORDER BY first_id LIMIT 1), "
-                "(SELECT time_us FROM observation ORDER BY id LIMIT 1))",
-                given_up,
-            ),
-            oldest_us=oldest_us,
+            raw_from_us=raw_from_us,
+            oldest_us=raw_from_us if first_us is None else first_us,
             rates=_rates(connection, now_us),
             keep=keep,
         )

@@ -15,6 +15,7 @@ import type {
   PhaseOut,
   Problem,
   SeriesListOut,
+  StorageOut,
   ViolationOut,
   ViolationPageOut,
   WindowOut,
@@ -55,6 +56,7 @@ async function ask<T>(path: string, query: Query = {}, options: RequestInit = {}
 export const CHART_FIELDS = "ids,times_ms,values,oks,eval_counts";
 
 export const getAbout = (): Promise<AboutOut> => ask("api/about");
+export const getStorage = (): Promise<StorageOut> => ask("api/storage");
 export const getSeries = (): Promise<SeriesListOut> => ask("api/series");
 
 export function getWindow(

@@ -53,6 +53,7 @@ interface Props {
   onRange: (range: Range) => void;
   onOverview: () => void;
   onHelp: () => void;
+  onStorage: () => void;
   onRetry: () => void;
   children: React.ReactNode; // more panels
 }
@@ -86,7 +87,7 @@ export function Sidebar(props: Props): React.JSX.Element {
       <Picker targets={state.targets} series={view.series} onSeries={props.onSeries} />
       <Ranges range={view.range} first={first} onRange={props.onRange} />
       <WindowPanel state={state} />
-      <SystemPanel state={state} />
+      <SystemPanel state={state} onStorage={props.onStorage} />
       {props.children}
       <div className="foot">
         <span>{state.about?.interval_s ? `A probe every ${state.about.interval_s} s` : `LLMscope ${state.about?.version ?? ""}`}</span>
@@ -252,7 +253,7 @@ const METERS = [
   ["VRAM", "gpu_memory_percent"],
 ] as const;
 
-function SystemMeters(props: { state: State }): React.JSX.Element {
+function SystemMeters(props: { state: State; onStorage: () => void }): React.JSX.Element {
   const title = useId();
   const { system } = props.state;
   const newest = system.at(-1);
@@ -287,6 +288,12 @@ function SystemMeters(props: { state: State }): React.JSX.Element {
             </div>
           );
         })}
+        <div className="sys-row">
+          <span className="sys-name">Data</span>
+          <button type="button" className="linkish" onClick={props.onStorage}>
+            size on disk
+          </button>
+        </div>
       </div>
     </section>
   );
