@@ -61,6 +61,7 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
+LARGE_BYTES = 100_000_000  # of a database whose upgrade is felt
 REMEDY = "run llmscope repair, or llmscope restore with a backup"
 
 Say = Callable[[str], None]
@@ -226,7 +227,7 @@ def _checked(
         check = StartCheck(path)
         check.wait(WAIT_UNCLEAN_S if lock.was_unclean else WAIT_S)
         if 0 < version < SCHEMA_VERSION:
-            say(f"Upgrading {path} from schema {version} to {SCHEMA_VERSION}; a big file takes minutes")
+            say(f"Upgrading {path} from schema {version} to {SCHEMA_VERSION}{_warning(path)}")
         return open_store(path, _clock_us, keep), lock, check
     except SchemaTooNew as error:
         raise StartError(f"{path}: {error}") from None
@@ -240,6 +241,17 @@ def _checked(
         fault = fault_of(error, path)
         why = f"cannot open the database {path}: {error}" if fault is None else str(fault)
         raise StartError(f"{why}; or pass another file with --db") from None
+
+
+def _warning(path: Path) -> str:
+    """What to know before a large database is upgraded."""
+    size = path.stat().st_size
+    if size < LARGE_BYTES:
+        return ""
+    return (
+        f"; with {size / 1e9:.1f} GB this may take minutes. To have a copy of it as it is, stop LLMscope now and run "
+        "llmscope backup"
+    )
 
 
 def _keep(settings: Settings) -> Keep:

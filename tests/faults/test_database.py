@@ -96,7 +96,8 @@ def test_a_second_server_is_refused_readers_are_not_and_a_kill_leaves_nothing_to
         checks = json.loads(command("doctor", *db, "--json").output)
         assert [c["state"] for c in checks if c["what"] == "database"] == ["ok", "ok"]
         assert command("backup", *db, tmp_path / "copy.db").exit_code == 0
-        for refused in (("restore", tmp_path / "copy.db"), ("repair",)):
+        assert command("export", *db, tmp_path / "all.csv").exit_code == 0
+        for refused in (("restore", tmp_path / "copy.db"), ("repair",), ("import", tmp_path / "all.csv")):
             assert f"process {holder} on" in sentence(command(*refused, *db))
 
         app.stop(signal.SIGKILL)
