@@ -263,7 +263,8 @@ def test_doctor_reads_a_database_and_a_spool_without_changing_them(bare: Path) -
     before = (bare / "notes.db").read_bytes()
     found = checks("--db", "notes.db", "--spool", "spool.db")
 
-    assert found["database"] == ("wrong", "notes.db is not a database of LLMscope (no such table: series)")
+    said = "notes.db is not a database of LLMscope (it is a database of another program)"
+    assert found["database"] == ("wrong", said)
     assert found["spool"] == ("wrong", "spool.db is not a spool of LLMscope (no such table: waiting)")
     assert (bare / "notes.db").read_bytes() == before
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -22,17 +23,34 @@ from llmscope.api import Parts, create_app
 from llmscope.api.stream import status_frame
 from llmscope.engine import Engine
 from llmscope.host import HostSampler
-from llmscope.ingest import Ingest
+from llmscope.ingest import Ingest, NotStored
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
 from llmscope.observation import METRICS, Observation
-from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
+from llmscope.outbox import DirectTransport, HttpTransport, NotDelivered, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.rolling import Roller
 from llmscope.settings import Settings, TargetSetting
 from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import EARLY_FITS, Plan
-from llmscope.store import Keep, SchemaTooNew, open_store
+from llmscope.store import (
+    SCHEMA_VERSION,
+    DatabaseInUse,
+    DatabaseLock,
+    Keep,
+    SchemaTooNew,
+    Store,
+    fault_of,
+    open_store,
+)
+from llmscope.store.integrity import (
+    WAIT_S,
+    WAIT_UNCLEAN_S,
+    DatabaseDamaged,
+    NotOurs,
+    StartCheck,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from llmscope.simulator import Simulator
@@ -43,6 +61,8 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
+LARGE_BYTES = 100_000_000  # of a database whose upgrade is felt
+REMEDY = "run llmscope repair, or llmscope restore with a backup"
 
 Say = Callable[[str], None]
 
@@ -63,11 +83,12 @@ class State:
     notice: str | None = None
     targets: list[Target] = field(default_factory=list)
 
-    def document(self) -> dict[str, Any]:
+    def document(self, trouble: str | None = None) -> dict[str, Any]:
+        """`trouble` with the storage is told before anything else."""
         return {
             "version": __version__,
             "mode": self.mode,
-            "notice": self.notice,
+            "notice": trouble or self.notice,
             "simulated": any(t.source == "simulator" for t in self.targets),
             "targets": [
                 {
@@ -156,20 +177,112 @@ async def _stopped_by_signal() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The database of this process, and nobody else's, until `close`."""
+
+    store: Store
+    lock: DatabaseLock
+    check: StartCheck
+
+    @property
+    def trouble(self) -> str | None:
+        """What people should know of the storage just now."""
+        if self.store.fault is not None:
+            return f"Observations are not stored: {self.store.fault}."
+        if self.check.damage is not None:
+            return f"The database is damaged ({self.check.damage}): {REMEDY}."
+        return None
+
+    def close(self) -> None:
+        self.store.close()
+        self.lock.release()
+
+
+def open_database(path: Path, keep: Keep | None = None, say: Say = log.warning) -> Opened:
+    """Lock, check, migrate and load the database. Raises StartError."""
+    try:
+        lock = DatabaseLock(path)
+    except DatabaseInUse as error:
+        raise StartError(str(error)) from None
+    except OSError as error:
+        raise StartError(
+            f"cannot write {error.filename or path.parent} ({error.strerror or error}); allow it, or name another "
+            "file with --db"
+        ) from None
+    try:
+        return Opened(*_checked(path, lock, keep, say))
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _checked(
+    path: Path, lock: DatabaseLock, keep: Keep | None, say: Say
+) -> tuple[Store, DatabaseLock, StartCheck]:
+    if path.exists() and not os.access(path, os.W_OK):
+        raise StartError(f"the database {path} cannot be written; allow it, or name another file with --db")
+    try:
+        version = version_of(path)
+        check = StartCheck(path)
+        check.wait(WAIT_UNCLEAN_S if lock.was_unclean else WAIT_S)
+        if 0 < version < SCHEMA_VERSION:
+            say(f"Upgrading {path} from schema {version} to {SCHEMA_VERSION}{_warning(path)}")
+        return open_store(path, _clock_us, keep), lock, check
+    except SchemaTooNew as error:
+        raise StartError(f"{path}: {error}") from None
+    except NotOurs as error:
+        raise StartError(f"cannot use {path}: {error}; name another file with --db") from None
+    except DatabaseDamaged as error:
+        raise StartError(
+            f"the database {path} is damaged ({error}) and was left as it is: {REMEDY}"
+        ) from None
+    except (sqlite3.Error, OSError) as error:
+        fault = fault_of(error, path)
+        why = f"cannot open the database {path}: {error}" if fault is None else str(fault)
+        raise StartError(f"{why}; or pass another file with --db") from None
+
+
+def _warning(path: Path) -> str:
+    """What to know before a large database is upgraded."""
+    size = path.stat().st_size
+    if size < LARGE_BYTES:
+        return ""
+    return (
+        f"; with {size / 1e9:.1f} GB this may take minutes. To have a copy of it as it is, stop LLMscope now and run "
+        "llmscope backup"
+    )
+
+
+def _keep(settings: Settings) -> Keep:
+    return Keep.of_seconds(settings.keep_raw, settings.keep_minutes)
+
+
+@contextlib.asynccontextmanager
+async def taking_in(settings: Settings, say: Say) -> AsyncIterator[Ingest]:
+    """The one door for observations without a server before it. Raises StartError."""
+    opened = open_database(settings.db, _keep(settings), say)
+    try:
+        engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
+        ingest = Ingest(opened.store, engine, Hub(), _clock_us)
+        ingest.restore()
+        yield ingest
+        ingest.stop()
+        await Roller(opened.store).finish()
+    finally:
+        opened.close()
+
+
 @contextlib.asynccontextmanager
 async def _serving(settings: Settings, state: State, host: HostSampler, port: int) -> AsyncIterator[Parts]:
     """The API and the page over the database, from the first answer to the last write."""
     listening = _listen(settings.host, port)
     try:
-        store = open_store(settings.db, _clock_us, Keep.of_seconds(settings.keep_raw, settings.keep_minutes))
-    except SchemaTooNew as error:
+        opened = open_database(settings.db, _keep(settings))
+    except StartError:
         listening.close()
-        raise StartError(f"{settings.db}: {error}") from None
-    except (sqlite3.Error, OSError) as error:
-        listening.close()
-        raise StartError(
-            f"cannot open the database {settings.db}: {error}; pass another file with --db"
-        ) from None
+        raise
+    store = opened.store
     hub = Hub()
     engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
     ingest = Ingest(store, engine, hub, _clock_us)
@@ -181,7 +294,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         ingest=ingest,
         hub=hub,
         clock_us=_clock_us,
-        about=state.document,
+        about=lambda: state.document(opened.trouble),
         system=lambda: _system(host),
         dashboard=DASHBOARD,
     )
@@ -213,7 +326,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         await _end(tasks)
         ingest.stop()
         await roller.finish()
-        store.close()
+        opened.close()
         listening.close()
 
 
@@ -239,6 +352,8 @@ async def _tell_state(parts: Parts) -> None:
     told: dict[int, str] = {}
     about = b""
     while True:
+        if parts.store.fault is not None:  # so that the notice goes when there is room again
+            parts.store.touch(lambda _error: None)
         if len(parts.hub):
             parts.hub.publish(frame("system", orjson.dumps(parts.system())), {})
             now = orjson.dumps(parts.about())
@@ -290,7 +405,10 @@ async def run_up(settings: Settings, say: Say) -> None:
             async with _serving(settings, state, host, port) as parts:
 
                 async def deliver(observations: list[Observation], sender: str, first_seq: int) -> None:
-                    await parts.ingest.accept(observations, sender, first_seq)
+                    try:
+                        await parts.ingest.accept(observations, sender, first_seq)
+                    except NotStored as error:
+                        raise NotDelivered(str(error)) from None
 
                 _say_where(settings, port, say)
                 async with _monitoring(settings, state, host, DirectTransport(deliver), say):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from llmscope import __version__, offline, settings
+from llmscope import __version__, offline, settings, transfer, upkeep
 
 cli = typer.Typer(
     name="llmscope",
@@ -385,6 +385,11 @@ def simulate(
 
 cli.command()(offline.analyze)
 cli.command()(offline.backtest)
+cli.command()(upkeep.backup)
+cli.command()(upkeep.restore)
+cli.command()(upkeep.repair)
+cli.command()(transfer.export)
+cli.command("import")(transfer.import_)
 
 
 @cli.command()

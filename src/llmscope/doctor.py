@@ -18,7 +18,8 @@ from llmscope import __version__
 from llmscope.host import HostSampler
 from llmscope.probe import Reach, open_session, reachable
 from llmscope.settings import Settings, TargetSetting
-from llmscope.store import SCHEMA_VERSION, Keep, Usage, usage
+from llmscope.store import SCHEMA_VERSION, Keep, SchemaTooNew, Usage, usage
+from llmscope.store.integrity import DatabaseDamaged, NotOurs, quick_check, version_of
 
 UP_PORT = 8081  # where `llmscope up` listens when no port is set
 ANSWER_WITHIN_S = 3.0
@@ -102,14 +103,25 @@ def _database(path: Path, keep: Keep) -> Iterator[Check]:
     if not path.exists() or check.state == "wrong":
         return
     try:
+        version = version_of(path)
         with contextlib.closing(_opened(path)) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            quick_check(connection)
             rows, failed = connection.execute("SELECT total(count), total(failed) FROM series").fetchone()
             used = (
                 usage(connection, path, keep, time.time_ns() // 1000) if version == SCHEMA_VERSION else None
             )
-    except sqlite3.Error as error:
+    except DatabaseDamaged as damaged:
+        yield Check(
+            "database",
+            "wrong",
+            f"{path} is damaged: {damaged}",
+            "run llmscope repair, or llmscope restore with a backup",
+        )
+        return
+    except SchemaTooNew as error:
+        yield Check("database", "wrong", str(error), "install a newer LLMscope")
+        return
+    except (sqlite3.Error, NotOurs) as error:
         yield Check(
             "database",
             "wrong",
@@ -117,21 +129,11 @@ def _database(path: Path, keep: Keep) -> Iterator[Check]:
             "restore it, or name another with --db",
         )
         return
-    if sound != "ok":
-        yield Check("database", "wrong", f"{path} is damaged: {sound}", "restore it from a backup")
-    elif version > SCHEMA_VERSION:
-        yield Check(
-            "database",
-            "wrong",
-            f"schema {version} is newer than {SCHEMA_VERSION}",
-            "install a newer LLMscope",
-        )
-    else:
-        yield Check(
-            "database", "ok", f"schema {version}, sound, about {rows:,.0f} observations, {failed:,.0f} failed"
-        )
-        if used is not None:
-            yield _disk(used)
+    yield Check(
+        "database", "ok", f"schema {version}, sound, about {rows:,.0f} observations, {failed:,.0f} failed"
+    )
+    if used is not None:
+        yield _disk(used)
 
 
 def _disk(used: Usage) -> Check:

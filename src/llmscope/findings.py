@@ -137,7 +137,7 @@ class Findings:
                 baselines = {
                     metric: baseline
                     for metric in self.engine.charted
-                    if (baseline := self._baseline(series.id, metric)) is not None
+                    if (baseline := self._baseline(series.id, metric, judged_id)) is not None
                 }
                 metrics = self.engine.resume(series.id, state, baselines)
         if not len(series.window):
@@ -155,12 +155,13 @@ class Findings:
             self._take_events(series, metric, told.events, told.alarms)
         return judged_id
 
-    def _baseline(self, series_id: int, metric: str) -> Baseline | None:
-        """The newest stored baseline of the current phase."""
-        versions = self.store.baselines.get((series_id, metric))
-        if not versions or versions[-1].phase != self.phase(series_id, metric):
-            return None
-        return documents.baseline_of(versions[-1])
+    def _baseline(self, series_id: int, metric: str, row_id: int) -> Baseline | None:
+        """The newest stored baseline of the current phase as of a row; a replay meets again what was fitted later."""
+        phases = self.phases.get((series_id, metric))
+        number, start_id = (phases[-1].number, phases[-1].start_id) if phases else (1, 0)
+        versions = self.store.baselines.get((series_id, metric), ())
+        held = [v for v in versions if v.phase == number and v.fitted_id <= max(row_id, start_id)]
+        return documents.baseline_of(held[-1]) if held else None
 
     # -- what the charts learn from
 

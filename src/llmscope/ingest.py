@@ -18,7 +18,7 @@ from llmscope.engine import Engine
 from llmscope.findings import Findings, call, engine_row, engine_rows
 from llmscope.live import Hub, frame
 from llmscope.observation import Observation
-from llmscope.store import Incident, Series, SeriesKey, Store, Violation
+from llmscope.store import FaultKind, Incident, Series, SeriesKey, StorageFault, Store, Violation
 from llmscope.store import rows as r
 from llmscope.store.rows import Row
 from llmscope.store.writer import Append
@@ -49,6 +49,10 @@ class TooManySeries(Exception):
 
 class NotStored(Exception):
     """The observations could not be written; the sender should try again later."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.kind = why.kind if isinstance(why, StorageFault) else FaultKind.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Ingest:
         Raises InvalidObservation or TooManySeries (nothing was stored), NotStored (try again).
         """
         now_us = self._clock_us()
-        times_us = [self._check(i, o, now_us) for i, o in enumerate(observations)]
+        times_us = [self.check(i, o, now_us) for i, o in enumerate(observations)]
         self._check_room(observations)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         batch = _Batch(future, {}, [])
@@ -179,8 +183,9 @@ class Ingest:
                 return future
         return True if series.window.holds(row) else None
 
-    def _check(self, i: int, o: Observation, now_us: int) -> int | None:
-        """Its time in µs, None when it names none; raises InvalidObservation."""
+    @staticmethod
+    def check(i: int, o: Observation, now_us: int) -> int | None:
+        """The time of row i in µs, None when it names none; raises InvalidObservation."""
         for name in ("provider", "model"):
             text = getattr(o, name)
             if not text.strip() or not text.isprintable():
@@ -237,7 +242,7 @@ class Ingest:
                 self._pending.pop(key, None)
         if error is not None:
             if not batch.future.cancelled():
-                batch.future.set_exception(NotStored(str(error)))
+                batch.future.set_exception(NotStored(error))
             return
         self.store.committed(job)
         rows = job.rows[job.skipped :]

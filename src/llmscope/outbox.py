@@ -32,6 +32,7 @@ from llmscope.observation import Observation
 log = logging.getLogger(__name__)
 
 BATCH = 500
+MOST_IN_MEMORY = 20_000  # rows while the disk takes none: 11 hours of a probe every 2 s, about 30 MB
 DEFAULT_LIMIT = 200_000  # rows; a probe every 2 s fills it in 4.6 days, at about 500 bytes a row in 100 MB
 KEEP_AFTER_S = 0.25
 RETRY_S = (0.5, 10.0)  # the first wait and the longest; each is a random part from half to the whole of it
@@ -326,12 +327,18 @@ class Outbox:
                 self._spooled = await self._on_disk(self._spool.add, rows)
             except sqlite3.Error as error:
                 if not self._is_disk_failing:
-                    self._say(f"Cannot write to {self._spool.path} ({error}); observations stay in memory")
+                    self._say(
+                        f"Cannot write to {self._spool.path} ({error}); probing goes on, and the newest "
+                        f"{MOST_IN_MEMORY:,} observations stay in memory"
+                    )
                 self._is_disk_failing = True
-            else:
-                self._is_disk_failing = False
-                for _ in rows:
-                    self._fresh.popleft()
+                self._drop_from_memory()
+                return
+            if self._is_disk_failing:
+                self._say(f"{self._spool.path} can be written again")
+            self._is_disk_failing = False
+            for _ in rows:
+                self._fresh.popleft()
         excess = self.waiting - self._limit
         if excess <= 0:
             return
@@ -344,6 +351,19 @@ class Outbox:
             self._spooled = await self._on_disk(self._spool.remove_oldest, from_disk)
         for _ in range(excess - from_disk):
             self._fresh.popleft()
+
+    def _drop_from_memory(self) -> None:
+        """Let the oldest go that are only in memory, beyond what may be there."""
+        excess = len(self._fresh) - min(MOST_IN_MEMORY, max(1, self._limit - self._spooled))
+        if excess <= 0:
+            return
+        for _ in range(excess):
+            self._fresh.popleft()
+        if self.dropped // 1000 != (self.dropped + excess) // 1000 or not self.dropped:
+            self._say(
+                f"The disk of {self._spool.path} is full: {self.dropped + excess:,} observations dropped so far"
+            )
+        self.dropped += excess
 
     async def _on_disk(self, work: Callable[..., R], *arguments: Any) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
@@ -383,14 +403,17 @@ class Spool:
         CREATE TABLE IF NOT EXISTS sender (id TEXT PRIMARY KEY, reserved_seq INTEGER NOT NULL) STRICT;
     """
     ADD = "INSERT OR REPLACE INTO waiting (seq, body) VALUES (?, ?)"
-    OLDEST = "SELECT seq, body FROM waiting ORDER BY seq LIMIT ?"
-    REMOVE = "DELETE FROM waiting WHERE seq BETWEEN ? AND ?"
+    OLDEST = "SELECT seq, body FROM waiting WHERE seq > ? ORDER BY seq LIMIT ?"
+    REMOVE = "DELETE FROM waiting WHERE seq BETWEEN ? AND ? OR seq <= ?"
     REMOVE_OLDEST = "DELETE FROM waiting WHERE seq IN (SELECT seq FROM waiting ORDER BY seq LIMIT ?)"
-    COUNT = "SELECT count(*) FROM waiting"
+    COUNT = "SELECT count(*) FROM waiting WHERE seq > ?"
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._gone_seq = (
+            0  # rows up to this one are delivered, though a full disk did not let them be removed
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._open()
@@ -443,7 +466,7 @@ class Spool:
             return self._count()
 
     def _count(self) -> int:
-        return int(self._database.execute(self.COUNT).fetchone()[0])
+        return int(self._database.execute(self.COUNT, (self._gone_seq,)).fetchone()[0])
 
     def add(self, rows: Iterable[Numbered]) -> int:
         """Store rows in one transaction; returns how many are there now."""
@@ -454,7 +477,7 @@ class Spool:
     def oldest(self, most: int) -> tuple[list[Numbered], list[int]]:
         """The oldest rows, and the numbers among them whose text no longer makes sense."""
         with self._lock:
-            found = self._database.execute(self.OLDEST, (most,)).fetchall()
+            found = self._database.execute(self.OLDEST, (self._gone_seq, most)).fetchall()
         rows: list[Numbered] = []
         unreadable: list[int] = []
         for seq, body in found:
@@ -465,8 +488,18 @@ class Spool:
         return rows, unreadable
 
     def remove(self, first_seq: int, last_seq: int) -> int:
-        """Forget rows; returns how many are left. The file shrinks when none is."""
-        return self._removed(self.REMOVE, first_seq, last_seq)
+        """Forget rows; returns how many are left. The file shrinks when none is.
+
+        The oldest are forgotten also when the disk is too full to say so; they are removed with later ones.
+        """
+        try:
+            return self._removed(self.REMOVE, first_seq, last_seq, self._gone_seq)
+        except sqlite3.Error:
+            rows, _ = self.oldest(1)
+            if not rows or rows[0][0] < first_seq:
+                raise
+            self._gone_seq = last_seq
+            return self.count()
 
     def remove_oldest(self, number: int) -> int:
         return self._removed(self.REMOVE_OLDEST, number)

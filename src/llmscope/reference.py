@@ -14,7 +14,20 @@ from llmscope.api import openapi
 from llmscope.cli import cli
 from llmscope.settings import Settings, flag_of, variables_of
 
-COMMANDS = ("up", "serve", "monitor", "simulate", "analyze", "backtest", "doctor")
+COMMANDS = (
+    "up",
+    "serve",
+    "monitor",
+    "simulate",
+    "analyze",
+    "backtest",
+    "backup",
+    "restore",
+    "repair",
+    "export",
+    "import",
+    "doctor",
+)
 WITHOUT_FLAG = ("api_key",)
 MADE = "<!-- Made by `python -m llmscope.reference`; do not edit. -->\n"
 COLOUR = re.compile("\x1b\\[[0-9;]*m")  # Typer writes it into pipes too where it thinks that it runs in a CI

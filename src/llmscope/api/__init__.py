@@ -145,6 +145,7 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
                 "422": {"description": "A field is not valid; nothing was stored.", "content": problem},
                 "429": {"description": "Too many series.", "content": problem},
                 "503": {"description": "Not stored; send it again later.", "content": problem},
+                "507": {"description": "Not stored, the disk is full; send it later.", "content": problem},
             },
         }
     }

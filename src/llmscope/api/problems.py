@@ -1,5 +1,7 @@
 """What the API says when a request cannot be served: RFC 9457 problem details that name row and field."""
 
+import logging
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from llmscope.api.parts import parts_of
+from llmscope.store import FaultKind, StorageFault, fault_of
+
+log = logging.getLogger(__name__)
 
 TITLES = {
     400: "Bad request",
@@ -22,6 +29,14 @@ TITLES = {
     503: "Not available",
     507: "No space left",
 }
+
+
+RETRY_AFTER_S = 5  # a full disk and a lock do not clear within a second, and nobody should wait a minute
+
+
+def status_of(kind: FaultKind) -> int:
+    """The status of a request that the storage could not serve."""
+    return 507 if kind is FaultKind.FULL else 503
 
 
 def problem_bytes(status: int, detail: str, errors: Sequence[dict[str, Any]] = ()) -> bytes:
@@ -55,6 +70,23 @@ def install(app: FastAPI) -> None:
         answer = problem(error.status_code, str(error.detail))
         answer.headers.update(error.headers or {})
         return answer
+
+    def not_served(fault: StorageFault) -> Response:
+        answer = problem(status_of(fault.kind), str(fault))
+        answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return answer
+
+    @app.exception_handler(StorageFault)
+    async def storage_fault(_request: Request, fault: StorageFault) -> Response:
+        return not_served(fault)
+
+    @app.exception_handler(sqlite3.Error)
+    async def database_error(request: Request, error: sqlite3.Error) -> Response:
+        fault = fault_of(error, parts_of(request).store.path)
+        if fault is None:
+            return await internal(request, error)
+        log.error("%s", fault)
+        return not_served(fault)
 
     @app.exception_handler(RequestValidationError)
     async def refused(_request: Request, error: RequestValidationError) -> Response:

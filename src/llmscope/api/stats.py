@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from llmscope.api.problems import problem_bytes
+from llmscope.api.problems import RETRY_AFTER_S, problem_bytes, status_of
 from llmscope.ingest import Ingest, InvalidObservation, NotStored, TooManySeries
 from llmscope.observation import Observation
 
@@ -24,6 +24,7 @@ _many = msgspec.json.Decoder(list[Observation])
 _where = re.compile(r" - at `(?P<path>[^`]*)`$")
 _field = re.compile(r"(?:required|unknown) field `(?P<name>[^`]*)`")
 _json_headers = (b"content-type", b"application/json")
+_retry_headers = ((b"retry-after", b"%d" % RETRY_AFTER_S),)
 _problem_headers = (b"content-type", b"application/problem+json")
 
 
@@ -60,18 +61,19 @@ class StatsDoor:
         except TooManySeries as error:
             await _send(send, 429, problem_bytes(429, str(error)))
         except NotStored as error:
-            status = 507 if "full" in str(error) else 503
-            await _send(send, status, problem_bytes(status, f"not stored: {error}; send it again later"))
+            status = status_of(error.kind)
+            body = problem_bytes(status, f"not stored: {error}; send it again later")
+            await _send(send, status, body, _retry_headers)
         else:
             more = b"" if accepted.duplicates == 0 else b',"duplicates":%d' % accepted.duplicates
             body = b'{"status":"ok","logged":true,"accepted":%d%b}' % (accepted.accepted, more)
             await _send(send, 200, body)
 
 
-async def _send(send: Send, status: int, body: bytes) -> None:
+async def _send(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
     kind = _json_headers if status == 200 else _problem_headers
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [kind, length]})
+    await send({"type": "http.response.start", "status": status, "headers": [kind, length, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -1,7 +1,9 @@
 """What is remembered: observations, what was found in them, and the recent past in memory."""
 
+from llmscope.store.faults import FaultKind, StorageFault, fault_of
 from llmscope.store.incidents import Annotation, Exclusion, Incident, Phase, StoredAlarm
 from llmscope.store.keeping import Keep
+from llmscope.store.lock import DatabaseInUse, DatabaseLock
 from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
 from llmscope.store.usage import Usage, usage
@@ -11,18 +13,23 @@ __all__ = [
     "SCHEMA_VERSION",
     "Annotation",
     "BaselineRow",
+    "DatabaseInUse",
+    "DatabaseLock",
     "Exclusion",
+    "FaultKind",
     "Incident",
     "Keep",
     "Phase",
     "SchemaTooNew",
     "Series",
     "SeriesKey",
+    "StorageFault",
     "Store",
     "StoredAlarm",
     "Usage",
     "Violation",
     "ViolationQuery",
+    "fault_of",
     "open_store",
     "usage",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from llmscope.store import reading, snapshot
 from llmscope.store import rows as r
+from llmscope.store.faults import StorageFault
 from llmscope.store.incidents import Records
 from llmscope.store.keeping import Keep, Keeper
 from llmscope.store.rollups import Rollups
@@ -137,7 +138,7 @@ class Store:
         ).fetchone()
         self.next_id: int = last_id + 1
         self._load()
-        self._writer = Writer(connection, clock_us)
+        self._writer = Writer(connection, path, clock_us)
         self._writer.start()
 
     def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
@@ -152,7 +153,7 @@ class Store:
         self._writer.stop()
         for reader in self._readers:
             reader.close()
-        with contextlib.suppress(sqlite3.OperationalError):
+        with contextlib.suppress(sqlite3.DatabaseError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         windows = {series.id: series.window for series in self.series.values()}
@@ -354,6 +355,15 @@ class Store:
         """Run any other write on the writer's thread, in a transaction."""
         self._writer.submit(Write(run, on_done))
 
+    @property
+    def fault(self) -> StorageFault | None:
+        """What kept the last write from the disk; None when it got there."""
+        return self._writer.fault
+
+    def touch(self, on_done: Callable[[Exception | None], None]) -> None:
+        """Write something that changes nothing, to see whether writes reach the disk."""
+        self.write(_touch, on_done)
+
     # -- reading what is older than the windows
 
     def read(self) -> sqlite3.Connection:
@@ -431,6 +441,10 @@ _SAVE_COUNTS = (
 
 def _save_counts(connection: sqlite3.Connection, counts: Sequence[tuple[int | None, ...]]) -> None:
     connection.executemany(_SAVE_COUNTS, counts)
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE rolled SET row_id = row_id")
 
 
 def _ignore(error: Exception | None) -> None:

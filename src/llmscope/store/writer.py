@@ -1,9 +1,11 @@
 """The one thread that owns the write connection: it gathers what is waiting, commits once, and answers.
 
 Group commit: while one transaction reaches the disk the next jobs gather, so a single write costs one
-`fdatasync` and many at a time share it. A job that fails alone does not take its neighbours with it.
+`fdatasync` and many at a time share it. A job that fails alone does not take its neighbours with it; when it is the
+storage that fails, all that wait hear of it at once.
 """
 
+import contextlib
 import itertools
 import logging
 import queue
@@ -12,8 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from llmscope.store.faults import FaultKind, StorageFault, fault_of, has_room
 from llmscope.store.rows import COLUMNS, Row
 
 log = logging.getLogger(__name__)
@@ -65,10 +69,17 @@ def _insert(n: int) -> str:
 
 
 class Writer:
-    """Owns `connection` from `start` to `stop`; `submit` may be called from any thread."""
+    """Owns `connection` from `start` to `stop`; `submit` may be called from any thread.
 
-    def __init__(self, connection: sqlite3.Connection, clock_us: Callable[[], int] | None = None) -> None:
+    `fault` is what kept the last transaction from the disk, None when it got there.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, clock_us: Callable[[], int] | None = None
+    ) -> None:
         self._connection = connection
+        self._path = path
+        self.fault: StorageFault | None = None
         self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
         self._jobs: queue.SimpleQueue[Append | Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="llmscope-writer", daemon=True)
@@ -114,15 +125,36 @@ class Writer:
         try:
             self._transact(group)
         except Exception as error:
-            if len(group) > 1:
+            fault = fault_of(error, self._path)
+            if fault is None and len(group) > 1:
                 for job in group:
                     self._commit([job])
                 return
-            log.error("write failed: %s", error)
-            group[0].done(error)
+            if fault is None:
+                log.error("write failed: %s", error)
+            self._note(fault)
+            for job in group:
+                job.done(fault or error)
             return
+        self._note(None)
         for job in group:
             job.done(None)
+
+    def _note(self, fault: StorageFault | None) -> None:
+        """Log trouble when it begins and when it is over, not with every write."""
+        before = self.fault
+        if (
+            fault is None
+            and before is not None
+            and before.kind is FaultKind.FULL
+            and not has_room(self._path)
+        ):
+            return  # a small write found a place where a large one did not
+        self.fault = fault
+        if fault is not None and (before is None or before.kind != fault.kind):
+            log.error("nothing is stored: %s", fault)
+        elif fault is None and before is not None:
+            log.warning("the database takes writes again")
 
     def _transact(self, group: list[Append | Write]) -> None:
         connection = self._connection
@@ -141,7 +173,8 @@ class Writer:
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):  # the first error says more
+                    connection.execute("ROLLBACK")
             raise
         self._minute = minute
         self._last_seq.update(self._staged_seq)
