@@ -118,8 +118,12 @@ def test_listening_beyond_this_machine_is_refused(command: str) -> None:
     done = invoke(command, "--host", "0.0.0.0")
 
     assert done.exit_code == 2
-    assert done.stderr.startswith("llmscope: --host must be an address of this machine")
+    assert done.stderr.startswith(
+        "llmscope: others than this machine could reach 0.0.0.0, and there is no login: "
+    )
+    assert all(way in done.stderr for way in ("LLMSCOPE_PASSWORD", "llmscope token create", "--insecure"))
     assert done.stderr.count("\n") == 1
+    assert not Path("data").exists()
 
 
 @pytest.mark.parametrize("command", ["up", "serve", "simulate"])

@@ -38,6 +38,7 @@ RETRY_S = (0.5, 10.0)  # the first wait and the longest; each is a random part f
 LONGEST_RETRY_AFTER_S = 60.0  # of what a server asks for in Retry-After
 SEND_WITHIN_S = 30.0
 NUMBERS_AT_ONCE = 1000
+HINTS = dict.fromkeys((401, 403), "; the monitor sends the token that LLMSCOPE_TOKEN holds")
 REFUSED_STATUS = (400, 413, 415, 422)
 
 Numbered = tuple[int, Observation]
@@ -122,7 +123,7 @@ class HttpTransport:
                 raise Rejected(*_problem(text))
             retry_after = response.headers.get("Retry-After", "")
             raise NotDelivered(
-                f"HTTP {response.status}: {_problem(text)[1]}",
+                f"HTTP {response.status}: {_problem(text)[1]}{HINTS.get(response.status, '')}",
                 float(retry_after) if retry_after.isdigit() else None,
             )
 

@@ -3,6 +3,7 @@
 from llmscope.store.incidents import Annotation, Exclusion, Incident, Phase, StoredAlarm
 from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
+from llmscope.store.tokens import TokenTable, TooManyTokens, end_session, ended_sessions, opened_tokens
 from llmscope.store.violations import Violation, ViolationQuery
 
 __all__ = [
@@ -17,7 +18,12 @@ __all__ = [
     "SeriesKey",
     "Store",
     "StoredAlarm",
+    "TokenTable",
+    "TooManyTokens",
     "Violation",
     "ViolationQuery",
+    "end_session",
+    "ended_sessions",
     "open_store",
+    "opened_tokens",
 ]
