@@ -48,12 +48,12 @@ class Sessions:
     def begin(self) -> str:
         """The text of a new session."""
         body = _FORM.pack(secrets.token_bytes(16), self._clock_us() + round(self.lasts_s * 1e6))
-        return base64.urlsafe_b64encode(body + self._signed(body)).decode()
+        return base64.urlsafe_b64encode(body + self._signed(body)).decode().rstrip("=")
 
     def recognised(self, text: str) -> Session | None:
         """The session of that text; None when it is forged, over or ended."""
         try:
-            whole = base64.b64decode(text, altchars=b"-_", validate=True)
+            whole = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
         body, signature = whole[: _FORM.size], whole[_FORM.size :]

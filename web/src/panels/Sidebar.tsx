@@ -6,6 +6,7 @@ import type { SeriesOut } from "../api/schema";
 import { decimalsFor, formatClock, formatCount, formatDuration, formatNumber, formatPercent } from "../format";
 import { metricText } from "../rules";
 import { judgedMetric, type Connection, type Range, type State } from "../state";
+import { LogOut } from "./LogOut";
 import { Ranges } from "./Ranges";
 import { reading } from "./reading";
 import { Brand, Sparkline, ThemeIcon } from "./icons";
@@ -90,6 +91,7 @@ export function Sidebar(props: Props): React.JSX.Element {
       {props.children}
       <div className="foot">
         <span>{state.about?.interval_s ? `A probe every ${state.about.interval_s} s` : `LLMscope ${state.about?.version ?? ""}`}</span>
+        <LogOut className="linkish" />
         <button type="button" className="linkish" onClick={props.onHelp}>
           <kbd>?</kbd> shortcuts
         </button>
