@@ -608,11 +608,23 @@ def _sentence(error: ValidationError, wrote: Mapping[str, str], path: Path) -> s
     inner = [str(part) for part in first["loc"][1:] if not isinstance(part, int)]
     if first["type"] == "extra_forbidden" and inner:
         return f"{shown} has a key {inner[-1]!r} that no target has{_perhaps(inner[-1], TargetSetting.model_fields)}"
-    message = PLAIN.get(first["type"]) or re.sub(r"^\w+ should ", "must ", message)
+    message = (
+        (name in SECRETS and _length_wanted(first))
+        or PLAIN.get(first["type"])
+        or re.sub(r"^\w+ should ", "must ", message)
+    )
     if inner and name == "targets" and shown.startswith(("targets", "LLMSCOPE_TARGETS")):
         shown = f"{inner[-1]} of {shown}"
     seen = "" if name in SECRETS else f" (it is {first['input']!r})"
     return without_passwords(f"{shown} {message[0].lower()}{message[1:]}{seen}")
+
+
+def _length_wanted(error: Any) -> str | None:
+    """How long a text must be, where its length is what is wrong."""
+    limits = error.get("ctx", {})
+    if error["type"] == "too_short":
+        return f"must have at least {limits['min_length']} characters"
+    return f"must have at most {limits['max_length']} characters" if error["type"] == "too_long" else None
 
 
 SECRETS = ("api_key", "password", "ingest_token", "token")
