@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Visit, listed
 from tests.processes import App, history, observation, wait_for
@@ -39,6 +40,10 @@ def test_a_stranger_sees_the_login_and_nothing_else(closed: App, visit: Visit) -
     expect(visit.page.locator(".app")).to_have_count(0)
     assert visit.page.title() == "LLMscope"
     assert visit.said == []
+    found = Axe().run(
+        visit.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    )
+    assert found.response["violations"] == []
 
 
 def test_a_wrong_password_is_told_and_the_right_one_opens_the_page_live(closed: App, visit: Visit) -> None:

@@ -77,6 +77,7 @@ export function Sidebar(props: Props): React.JSX.Element {
         >
           <ThemeIcon theme={props.theme} />
         </button>
+        <LogOut className="icon" />
       </div>
       <StatusCard state={state} onRetry={props.onRetry} />
       {targets > 1 && (
@@ -91,7 +92,6 @@ export function Sidebar(props: Props): React.JSX.Element {
       {props.children}
       <div className="foot">
         <span>{state.about?.interval_s ? `A probe every ${state.about.interval_s} s` : `LLMscope ${state.about?.version ?? ""}`}</span>
-        <LogOut className="linkish" />
         <button type="button" className="linkish" onClick={props.onHelp}>
           <kbd>?</kbd> shortcuts
         </button>
