@@ -259,7 +259,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         ws="none",
         proxy_headers=False,  # `Forwarded` does that, and only for proxies that are named
         limit_concurrency=MAX_CONNECTIONS,
-        log_level="warning",
+        log_level="error",  # a line for every broken request would let strangers fill the disk
         access_log=False,  # costs 39 % of the throughput
         lifespan="off",
         server_header=False,

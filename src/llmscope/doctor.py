@@ -188,7 +188,9 @@ async def _llmscope_at(url: str, http: aiohttp.ClientSession, token: SecretStr |
     within = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
     headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
     try:
-        async with http.get(f"{url}/api/about", timeout=within, headers=headers) as answer:
+        async with http.get(
+            f"{url}/api/about", timeout=within, headers=headers, allow_redirects=False
+        ) as answer:
             if answer.status in (401, 403) and answer.content_type == "application/problem+json":
                 return BEHIND_LOGIN
             about = await answer.json(content_type=None)

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -92,7 +93,7 @@ class HttpTransport:
         self._url = api_url.rstrip("/") + "/api/stats"
         self._http = http
         self._headers = {"Content-Type": "application/json"}
-        if token is not None:
+        if token is not None and urlsplit(api_url).username is None:  # else it names who is calling
             self._headers["Authorization"] = f"Bearer {token}"
 
     async def deliver(self, rows: Sequence[Observation], sender: str, first_seq: int) -> None:

@@ -59,7 +59,7 @@ class Api:
         if scope["type"] != "http":
             await self._routes(scope, receive, send)
             return
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         headers: Headers = dict(scope["headers"])
         try:
             caller = self._guard.admit(scope, path, headers)

@@ -16,6 +16,7 @@ from llmscope.access.policy import ANYBODY
 from llmscope.api.body import Headers, Refused
 
 PAGE_HEADER = b"x-llmscope-page"  # the page sends it with every change
+LONGEST_HOST = 261  # a name of 253 bytes, a port, and what is between
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HEALTH = (
     "/healthz",
@@ -46,7 +47,11 @@ class Guard:
         """Who is calling. Raises Refused: 421, 401 or 403."""
         access = self.access
         host = headers.get(b"host")
-        if host is not None and not access.answers_for(host) and path not in HEALTH:
+        if (
+            host is not None
+            and path not in HEALTH
+            and not (len(host) <= LONGEST_HOST and access.answers_for(host))
+        ):
             name = host.decode("latin-1")[:200]
             raise Refused(
                 421,
