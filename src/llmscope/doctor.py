@@ -52,6 +52,7 @@ async def examine(settings: Settings) -> list[Check]:
             _spool(settings.spool),
             await asyncio.to_thread(_gpu),
             await _port(settings.host, port, http),
+            _login(settings),
             *([await _api(settings.api, http, settings.token)] if "api" in settings.model_fields_set else []),
             _dashboard(),
         ]
@@ -168,6 +169,16 @@ async def _port(host: str, port: int, http: aiohttp.ClientSession) -> Check:
             return Check("port", "ok", f"LLMscope {version} is running at {url}")
         return Check("port", "wrong", f"{port} on {host}: {error.strerror}", "pass another --port")
     return Check("port", "ok", f"{port} on {host} is free")
+
+
+def _login(settings: Settings) -> Check:
+    if settings.needs_login:
+        shown = "the password or a token" if settings.password is not None else "a token"
+        return Check("login", "ok", f"callers must show {shown}")
+    if settings.exposed_on is not None:
+        remedy = "set LLMSCOPE_PASSWORD instead of --insecure"
+        return Check("login", "note", f"nobody is asked who reaches {settings.exposed_on}", remedy)
+    return Check("login", "ok", "nobody is asked; only this machine reaches it")
 
 
 async def _api(url: str, http: aiohttp.ClientSession, token: SecretStr | None) -> Check:
