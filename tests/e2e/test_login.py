@@ -122,7 +122,7 @@ def test_a_page_of_another_site_can_change_nothing(closed: App, visit: Visit) ->
     wait_for(lambda: visit.facts()["count"] > 100)
     series = page.evaluate("fetch('/api/series').then((a) => a.json())")["series"][0]["id"]
     path = f"{closed.url}/api/series/{series}/annotations"
-    with elsewhere() as other:
+    with Elsewhere() as other:
         page.goto(other)
         page.evaluate(
             """(path) => Promise.allSettled([
@@ -171,7 +171,7 @@ def test_the_page_loads_and_exports_under_its_own_policy(closed: App, visit: Vis
 FIELD = """<input name='{"text":"mine","x":"' value='"}'>"""  # as text/plain it makes JSON
 
 
-class elsewhere:
+class Elsewhere:
     """A page of another origin on the same host: cookies know no ports, so that they come along."""
 
     def __enter__(self) -> str:
