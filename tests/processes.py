@@ -56,7 +56,7 @@ class App:
     def start(self) -> None:
         """Start and wait for the first answer."""
         self.start_only()
-        wait_for(lambda: self.get("/healthz"))
+        wait_for(lambda: self.get("/healthz"), 60.0)
 
     def start_only(self) -> None:
         command = [str(Path(sys.executable).parent / "llmscope"), *self.arguments, "--port", str(self.port)]

@@ -69,7 +69,7 @@ def what_is_said(folder: Path, port: int) -> dict[str, str]:
         cookie = log_in(app, PASSWORD).headers["set-cookie"].partition(";")[0]
         log_in(app, PASSWORD + "x")
         read = {"Cookie": cookie}
-        wait_for(lambda: ask(app, "GET", "/api/about", headers=read).text.count('"model"') > 0)
+        wait_for(lambda: ask(app, "GET", "/api/about", headers=read).text.count('"model"') > 0, 60)
         text: dict[str, Any] = {"prompt_hash": "h", "prompt_text": PROMPT, "source": "proxy"}
         app.post(observation(1600.0, **text), BEARER)
         bodies = (
@@ -139,7 +139,7 @@ def test_a_monitor_does_not_tell_its_token_when_it_is_refused(tmp_path: Path) ->
         try:
             server.start()
             monitor.start_only()
-            wait_for(lambda: "not delivered" in log.read_text())
+            wait_for(lambda: "not delivered" in log.read_text(), 60)
         finally:
             monitor.stop()
             server.stop()
