@@ -46,6 +46,7 @@ class App:
     folder: Path
     arguments: list[str]
     port: int = field(default_factory=free_port)
+    settings: dict[str, str] = field(default_factory=dict)  # as environment variables
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,7 +56,7 @@ class App:
     def start(self) -> None:
         """Start and wait for the first answer."""
         self.start_only()
-        wait_for(lambda: self.get("/healthz"))
+        wait_for(lambda: self.get("/healthz"), 60.0)
 
     def start_only(self) -> None:
         command = [str(Path(sys.executable).parent / "llmscope"), *self.arguments, "--port", str(self.port)]
@@ -63,7 +64,9 @@ class App:
         if self.arguments[0] == "monitor":
             command = command[:-2]  # it listens on no port
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=alone())
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, env=alone() | self.settings
+            )
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is not None:
@@ -75,9 +78,10 @@ class App:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.loads(answer.read())
 
-    def post(self, body: Any) -> Any:
+    def post(self, body: Any, headers: dict[str, str] | None = None) -> Any:
         data = json.dumps(body).encode()
-        asked = urllib.request.Request(self.url + "/api/stats", data, {"Content-Type": "application/json"})
+        named = {"Content-Type": "application/json"} | (headers or {})
+        asked = urllib.request.Request(self.url + "/api/stats", data, named)
         with urllib.request.urlopen(asked, timeout=30) as answer:
             return json.loads(answer.read())
 

@@ -5,7 +5,7 @@ import contextlib
 import io
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from typing import Any
 import aiohttp
 import uvicorn
 
+from llmscope.access import Access
 from llmscope.api import Parts, create_app
+from llmscope.api.forwarded import Forwarded
+from llmscope.connection import Connection
 from llmscope.engine import Engine
 from llmscope.ingest import Ingest
 from llmscope.live import Hub
@@ -88,7 +91,12 @@ async def opened(
 
 
 @contextlib.asynccontextmanager
-async def served(path: Path, clock_us: Callable[[], int] = wall_us) -> AsyncIterator[Served]:
+async def served(
+    path: Path,
+    clock_us: Callable[[], int] = wall_us,
+    access: Callable[[Store], Access] = lambda _store: Access(),
+    trusted_proxies: Sequence[str] = (),
+) -> AsyncIterator[Served]:
     """The API on a free port of the loopback, over the database at `path`."""
     async with opened(path, clock_us) as (store, ingest, hub):
         parts = Parts(
@@ -100,16 +108,26 @@ async def served(path: Path, clock_us: Callable[[], int] = wall_us) -> AsyncIter
             about=about,
             system=system,
             dashboard=path.parent / "no-dashboard",
+            access=access(store),
         )
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(parts), log_level="error", lifespan="off", access_log=False)
+        api = create_app(parts)
+        config = uvicorn.Config(
+            Forwarded(api, trusted_proxies) if trusted_proxies else api,
+            http=Connection,
+            proxy_headers=False,
+            log_level="error",
+            lifespan="off",
+            access_log=False,
+        )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         saving = asyncio.create_task(ingest.run())
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         try:
-            async with aiohttp.ClientSession() as http:
+            jar = aiohttp.CookieJar(unsafe=True)  # keeps those of a server without a name too
+            async with aiohttp.ClientSession(cookie_jar=jar) as http:
                 yield Served(url, http, store, ingest, hub, Roller(store))
         finally:
             hub.close()

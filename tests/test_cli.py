@@ -118,8 +118,12 @@ def test_listening_beyond_this_machine_is_refused(command: str) -> None:
     done = invoke(command, "--host", "0.0.0.0")
 
     assert done.exit_code == 2
-    assert done.stderr.startswith("llmscope: --host must be an address of this machine")
+    assert done.stderr.startswith(
+        "llmscope: others than this machine could reach 0.0.0.0, and there is no login: "
+    )
+    assert all(way in done.stderr for way in ("LLMSCOPE_PASSWORD", "llmscope token create", "--insecure"))
     assert done.stderr.count("\n") == 1
+    assert not Path("data").exists()
 
 
 @pytest.mark.parametrize("command", ["up", "serve", "simulate"])
@@ -286,3 +290,44 @@ def test_doctor_knows_an_llmscope_that_is_running() -> None:
     assert found["api"] == ("ok", f"LLMscope {__version__} answers at http://127.0.0.1:{port}")
     assert found["database"][0] == "ok"
     assert "schema" in found["database"][1]
+
+
+@pytest.mark.parametrize(
+    ("words", "password", "state", "said"),
+    [
+        ((), "", "ok", "only this machine reaches it"),
+        ((), "correct horse", "ok", "callers must show the password or a token"),
+        (("--host", "0.0.0.0"), "", "ok", "callers must show a token"),
+        (("--host", "0.0.0.0", "--insecure"), "", "note", "nobody is asked who reaches 0.0.0.0"),
+    ],
+)
+def test_doctor_says_who_is_let_in(
+    words: tuple[str, ...], password: str, state: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_PASSWORD", password)
+    found = checks("--port", str(free_port()), *words)["login"]
+
+    assert found[0] == state
+    assert said in found[1]
+
+
+def test_doctor_knows_an_llmscope_that_asks_who_is_calling(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("LLMSCOPE_PASSWORD", "correct horse")
+    monkeypatch.setenv("LLMSCOPE_INGEST_TOKEN", "0123456789abcdef")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmscope", "serve", "--port", str(port)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        asked = checks("--api", f"http://127.0.0.1:{port}")["api"]
+        made = invoke("token", "create", "--scope", "read", "--name", "doctor").stdout.strip()
+        monkeypatch.setenv("LLMSCOPE_TOKEN", made)
+        known = checks("--api", f"http://127.0.0.1:{port}")["api"]
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+    assert asked == ("note", f"LLMscope answers at http://127.0.0.1:{port} and asks who is calling")
+    assert known == ("ok", f"LLMscope {__version__} answers at http://127.0.0.1:{port}")

@@ -448,7 +448,8 @@ async def test_over_http_what_may_pass_is_tried_again(
         api.status = 200
         await asyncio.wait_for(box.emptied(), 10.0)
 
-    assert error == f"HTTP {status}: told to"
+    assert error.startswith(f"HTTP {status}: told to")
+    assert ("LLMSCOPE_TOKEN" in error) == (status in (401, 403))
     assert numbers(api.rows) == [1]
     assert box.refused == 0
 

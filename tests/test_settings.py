@@ -279,19 +279,76 @@ def test_the_named_file_is_read_instead_of_the_usual_one(bare: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "llm.example"])
-def test_listening_beyond_this_machine_needs_to_be_asked_for(
+def test_beyond_this_machine_callers_must_be_known_unless_that_is_waived(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert wrong(host=host).startswith("--host must be an address of this machine")
-    assert load({"host": host, "insecure": True}).host == host
+    assert load({"host": host}).needs_login
+    assert load({"host": host}).exposed_on == host
+    assert not load({"host": host, "insecure": True}).needs_login
 
-    monkeypatch.setenv("LLMSCOPE_HOST", host)
-    assert wrong().startswith("LLMSCOPE_HOST must be")
+    monkeypatch.setenv("LLMSCOPE_PASSWORD", "correct horse")
+    assert load({"host": host, "insecure": True}).needs_login
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
-def test_listening_on_this_machine_needs_nothing(host: str) -> None:
-    assert load({"host": host}).host == host
+def test_on_this_machine_callers_need_not_be_known_unless_there_is_a_password(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not load({"host": host}).needs_login
+
+    monkeypatch.setenv("LLMSCOPE_PASSWORD", "correct horse")
+    assert load({"host": host}).needs_login
+
+
+def test_where_another_program_publishes_the_server_counts_instead_of_where_it_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_PUBLISHED_ON", "127.0.0.1")
+    assert not load({"host": "0.0.0.0"}).needs_login
+
+    monkeypatch.setenv("LLMSCOPE_PUBLISHED_ON", "0.0.0.0")
+    assert load({"host": "127.0.0.1"}).needs_login
+
+
+def test_the_password_may_stand_in_a_file_whose_last_newline_does_not_count(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "secret").write_text("correct horse\n")
+    monkeypatch.setenv("LLMSCOPE_PASSWORD_FILE", str(bare / "secret"))
+    password = load().password
+    assert password is not None
+    assert password.get_secret_value() == "correct horse"
+
+    monkeypatch.setenv("LLMSCOPE_PASSWORD", "another one")
+    assert wrong() == "password and password_file exclude each other"
+    monkeypatch.delenv("LLMSCOPE_PASSWORD")
+    (bare / "secret").write_text("short")
+    assert "must hold 8 to 1000 characters" in wrong()
+
+
+@pytest.mark.parametrize("variable", ["LLMSCOPE_PASSWORD", "LLMSCOPE_INGEST_TOKEN"])
+def test_a_secret_that_is_too_short_is_refused_and_not_repeated(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "hunter2")
+
+    assert variable in wrong()
+    assert "hunter2" not in wrong()
+
+
+def test_proxies_are_addresses_networks_or_all_private_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSCOPE_TRUSTED_PROXIES", "192.0.2.7, private")
+    assert {"192.0.2.7", "10.0.0.0/8", "fc00::/7"} <= set(load().trusted_proxies)
+
+    monkeypatch.setenv("LLMSCOPE_TRUSTED_PROXIES", "nginx")
+    assert "not 'nginx'" in wrong()
+
+
+def test_a_wrong_address_is_shown_without_the_password_in_it() -> None:
+    said = wrong(target=["http://ann:hunter2@gpu-box:port"])
+
+    assert "gpu-box" in said
+    assert "hunter2" not in said
 
 
 def test_a_scenario_must_be_one_of_those_that_the_caller_knows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,11 @@ import orjson
 import uvicorn
 
 from llmscope import __version__, documents
+from llmscope.access import Access, Password, Session, Sessions, Token, Tokens, digest_of, read_key
 from llmscope.api import Parts, create_app
+from llmscope.api.forwarded import Forwarded
 from llmscope.api.stream import status_frame
+from llmscope.connection import Connection
 from llmscope.engine import Engine
 from llmscope.host import HostSampler
 from llmscope.ingest import Ingest, NotStored
@@ -30,7 +33,7 @@ from llmscope.observation import METRICS, Observation
 from llmscope.outbox import DirectTransport, HttpTransport, NotDelivered, Outbox, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.rolling import Roller
-from llmscope.settings import Settings, TargetSetting
+from llmscope.settings import Settings, TargetSetting, without_passwords
 from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import EARLY_FITS, Plan
 from llmscope.store import (
@@ -40,8 +43,11 @@ from llmscope.store import (
     Keep,
     SchemaTooNew,
     Store,
+    end_session,
+    ended_sessions,
     fault_of,
     open_store,
+    opened_tokens,
 )
 from llmscope.store.integrity import (
     WAIT_S,
@@ -63,6 +69,7 @@ WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is trie
 SYSTEM_EVERY_S = 2.0
 LARGE_BYTES = 100_000_000  # of a database whose upgrade is felt
 REMEDY = "run llmscope repair, or llmscope restore with a backup"
+MAX_CONNECTIONS = 3_000  # then 503; a listener of the live stream is one
 
 Say = Callable[[str], None]
 
@@ -96,7 +103,7 @@ class State:
                     "model": t.model,
                     "server": t.server,
                     "source": t.source,
-                    "url": t.base_url,
+                    "url": without_passwords(t.base_url),
                 }
                 for t in self.targets
             ],
@@ -161,6 +168,61 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(f"cannot listen on {host}:{port}: {why}; pass another --host or --port") from None
     listening.setblocking(False)
     return listening
+
+
+def _refuse_to_stand_open(settings: Settings) -> None:
+    """Raise StartError when others could reach the server and nothing would ask them who they are."""
+    if not settings.needs_login or settings.password is not None or settings.ingest_token is not None:
+        return
+    if settings.db.exists():
+        # What is wrong with the database is said when it is opened for good.
+        with contextlib.suppress(sqlite3.Error, SchemaTooNew), opened_tokens(settings.db) as tokens:
+            if tokens.has_working(_clock_us()):
+                return
+    raise StartError(
+        f"others than this machine could reach {settings.exposed_on}, and there is no login: set LLMSCOPE_PASSWORD "
+        '(or LLMSCOPE_PASSWORD_FILE), make a token with "llmscope token create", or pass --insecure to let everybody '
+        "on a trusted network in"
+    )
+
+
+def _access(settings: Settings, store: Store) -> Access:
+    """Who may do what, from the settings and the tokens in the database. Raises StartError."""
+    exposed_on, password = settings.exposed_on, settings.password
+    ingest = settings.ingest_token
+    fixed = {}
+    if ingest is not None:
+        fixed[digest_of(ingest.get_secret_value())] = Token(0, "LLMSCOPE_INGEST_TOKEN", "ingest", 0)
+    sessions = None
+    if password is not None:
+        path = settings.db.with_name(f"{settings.db.name}.key")
+        try:
+            key = read_key(path)
+        except OSError as error:
+            raise StartError(f"cannot keep the key of sessions in {path}: {error}") from None
+        sessions = Sessions(
+            key,
+            password.get_secret_value(),
+            settings.login_lasts,
+            _clock_us,
+            ended_sessions(store.read(), _clock_us()),
+        )
+
+    def ended(session: Session) -> None:
+        store.write(
+            lambda connection: end_session(connection, session.id, session.expires_us, _clock_us()),
+            lambda _error: None,  # the writer logs it; in this process the session is over
+        )
+
+    names_anyone = exposed_on is not None and not settings.allowed_hosts
+    return Access(
+        login=settings.needs_login,
+        password=None if password is None else Password(password.get_secret_value()),
+        sessions=sessions,
+        tokens=Tokens(store.tokens.find, _clock_us, time.monotonic, fixed),
+        hosts=None if names_anyone else settings.allowed_hosts,
+        on_ended=ended,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -276,6 +338,7 @@ async def taking_in(settings: Settings, say: Say) -> AsyncIterator[Ingest]:
 @contextlib.asynccontextmanager
 async def _serving(settings: Settings, state: State, host: HostSampler, port: int) -> AsyncIterator[Parts]:
     """The API and the page over the database, from the first answer to the last write."""
+    _refuse_to_stand_open(settings)
     listening = _listen(settings.host, port)
     try:
         opened = open_database(settings.db, _keep(settings))
@@ -283,6 +346,12 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         listening.close()
         raise
     store = opened.store
+    try:
+        access = _access(settings, store)
+    except StartError:
+        listening.close()
+        opened.close()
+        raise
     hub = Hub()
     engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
     ingest = Ingest(store, engine, hub, _clock_us)
@@ -297,10 +366,16 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         about=lambda: state.document(opened.trouble),
         system=lambda: _system(host),
         dashboard=DASHBOARD,
+        access=access,
     )
+    served = create_app(parts)
     config = uvicorn.Config(
-        create_app(parts),
-        log_level="warning",
+        Forwarded(served, settings.trusted_proxies) if settings.trusted_proxies else served,
+        http=Connection,
+        ws="none",
+        proxy_headers=False,  # `Forwarded` does that, and only for proxies that are named
+        limit_concurrency=MAX_CONNECTIONS,
+        log_level="error",  # a line for every broken request would let strangers fill the disk
         access_log=False,  # costs 39 % of the throughput
         lifespan="off",
         server_header=False,
@@ -389,9 +464,11 @@ async def run_monitor(settings: Settings, say: Say) -> None:
     state = _state("monitor", settings.interval, settings)
     async with _stopped_by_signal() as stop, aiohttp.ClientSession() as http:
         with HostSampler() as host:
-            async with _monitoring(settings, state, host, HttpTransport(settings.api, http), say):
+            token = settings.token.get_secret_value() if settings.token else None
+            async with _monitoring(settings, state, host, HttpTransport(settings.api, http, token), say):
                 say(
-                    f"LLMscope {__version__} monitor: posting to {settings.api} every {settings.interval:g} s"
+                    f"LLMscope {__version__} monitor: posting to {without_passwords(settings.api)} every "
+                    f"{settings.interval:g} s"
                 )
                 await stop.wait()
 
@@ -434,7 +511,7 @@ async def _monitoring(
         raise StartError(
             f"cannot use the spool {settings.spool}: {error}; pass another file with --spool"
         ) from None
-    async with outbox, open_session() as http:
+    async with outbox, open_session(settings.allow_link_local) as http:
         monitor = Monitor([], http, outbox, host, interval_s=settings.interval, on_event=say)
         finder = _Finder(settings, state, monitor, http, say)
         tasks = [asyncio.create_task(monitor.run()), asyncio.create_task(finder.find())]
@@ -455,7 +532,7 @@ class _Finder:
         self._state = state
         self._monitor = monitor
         self._http = http
-        self._say = say
+        self._say: Say = lambda text: say(without_passwords(text))
         self._simulator: Simulator | None = None  # imported only when it is needed
 
     async def find(self) -> None:
@@ -501,7 +578,7 @@ class _Finder:
             try:
                 target = await self._resolve(named)
             except Unreachable as why:
-                notice = f"{why} Looking again every {WAIT_FOR_TARGET_S:g} s."
+                notice = without_passwords(f"{why} Looking again every {WAIT_FOR_TARGET_S:g} s.")
                 if told != notice:
                     self._say(notice)
                 self._state.notice = told = notice
@@ -534,7 +611,7 @@ class _Finder:
         simulator = Simulator(SCENARIOS[self._settings.scenario])
         await simulator.start("127.0.0.1", 0)
         self._simulator = simulator
-        self._state.notice = notice
+        self._state.notice = without_passwords(notice)
         self._say(notice)
         target = await find_target(
             simulator.url,

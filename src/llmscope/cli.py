@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from llmscope import __version__, offline, settings, transfer, upkeep
+from llmscope import __version__, credentials, offline, settings, transfer, upkeep
 
 cli = typer.Typer(
     name="llmscope",
@@ -67,9 +67,7 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to listen on."
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")]
 Insecure = Annotated[
     bool | None,
-    typer.Option(
-        "--insecure", help="Allow --host beyond this machine, without login. Trusted networks only."
-    ),
+    typer.Option("--insecure", help="Allow --host beyond this machine without login. Trusted networks only."),
 ]
 AlarmBudget = Annotated[
     str | None,
@@ -390,6 +388,7 @@ cli.command()(upkeep.restore)
 cli.command()(upkeep.repair)
 cli.command()(transfer.export)
 cli.command("import")(transfer.import_)
+cli.add_typer(credentials.tokens, name="token")
 
 
 @cli.command()

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
+from pydantic import SecretStr
 
 from llmscope import __version__
 from llmscope.host import HostSampler
 from llmscope.probe import Reach, open_session, reachable
-from llmscope.settings import Settings, TargetSetting
+from llmscope.settings import Settings, TargetSetting, without_passwords
 from llmscope.store import SCHEMA_VERSION, Keep, SchemaTooNew, Usage, usage
 from llmscope.store.integrity import DatabaseDamaged, NotOurs, quick_check, version_of
 
 UP_PORT = 8081  # where `llmscope up` listens when no port is set
 ANSWER_WITHIN_S = 3.0
+BEHIND_LOGIN = "behind a login"  # in place of a version
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Check:
 async def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a person would mend things."""
     port = settings.port or UP_PORT
-    async with open_session() as http:
+    async with open_session(settings.allow_link_local) as http:
         targets = [] if settings.demo else settings.targets
         key = settings.api_key.get_secret_value() if settings.api_key else None
         reaches = await asyncio.gather(*(reachable(target.url, http, key) for target in targets))
@@ -52,7 +54,8 @@ async def examine(settings: Settings) -> list[Check]:
             _spool(settings.spool),
             await asyncio.to_thread(_gpu),
             await _port(settings.host, port, http),
-            *([await _api(settings.api, http)] if "api" in settings.model_fields_set else []),
+            _login(settings),
+            *([await _api(settings.api, http, settings.token)] if "api" in settings.model_fields_set else []),
             _dashboard(),
         ]
 
@@ -64,16 +67,17 @@ def _version() -> Check:
 
 
 def _target(target: TargetSetting, reach: Reach) -> Iterator[Check]:
+    shown = without_passwords(target.url)
     if reach.error_kind is not None:
         yield Check(
             "target",
             "wrong",
-            f"{target.url} does not answer ({reach.error})",
+            without_passwords(f"{target.url} does not answer ({reach.error})"),
             'start Ollama with "ollama serve", or name another server with --target (--demo needs none)',
         )
         return
     kind = f"{reach.provider} {reach.version}" if reach.version else f"{reach.provider}"
-    yield Check("target", "ok", f"{target.url} answers ({kind})")
+    yield Check("target", "ok", f"{shown} answers ({kind})")
     named = target.model
     if named is None and not reach.models:
         yield Check("model", "wrong", "the server has no model", "pull one, such as: ollama pull llama3.2")
@@ -206,19 +210,39 @@ async def _port(host: str, port: int, http: aiohttp.ClientSession) -> Check:
     return Check("port", "ok", f"{port} on {host} is free")
 
 
-async def _api(url: str, http: aiohttp.ClientSession) -> Check:
-    if (version := await _llmscope_at(url, http)) is not None:
-        return Check("api", "ok", f"LLMscope {version} answers at {url}")
+def _login(settings: Settings) -> Check:
+    if settings.needs_login:
+        shown = "the password or a token" if settings.password is not None else "a token"
+        return Check("login", "ok", f"callers must show {shown}")
+    if settings.exposed_on is not None:
+        remedy = "set LLMSCOPE_PASSWORD instead of --insecure"
+        return Check("login", "note", f"nobody is asked who reaches {settings.exposed_on}", remedy)
+    return Check("login", "ok", "nobody is asked; only this machine reaches it")
+
+
+async def _api(url: str, http: aiohttp.ClientSession, token: SecretStr | None) -> Check:
+    shown = without_passwords(url)
+    version = await _llmscope_at(url, http, token)
+    if version == BEHIND_LOGIN:
+        remedy = "set LLMSCOPE_TOKEN to one that llmscope token create has made there"
+        return Check("api", "note", f"LLMscope answers at {shown} and asks who is calling", remedy)
+    if version is not None:
+        return Check("api", "ok", f"LLMscope {version} answers at {shown}")
     return Check(
-        "api", "wrong", f"no LLMscope answers at {url}", 'start it with "llmscope serve", or correct --api'
+        "api", "wrong", f"no LLMscope answers at {shown}", 'start it with "llmscope serve", or correct --api'
     )
 
 
-async def _llmscope_at(url: str, http: aiohttp.ClientSession) -> str | None:
+async def _llmscope_at(url: str, http: aiohttp.ClientSession, token: SecretStr | None = None) -> str | None:
     """The version of the LLMscope that answers there; None when nothing does, or something else."""
     within = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
+    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
     try:
-        async with http.get(f"{url}/api/about", timeout=within) as answer:
+        async with http.get(
+            f"{url}/api/about", timeout=within, headers=headers, allow_redirects=False
+        ) as answer:
+            if answer.status in (401, 403) and answer.content_type == "application/problem+json":
+                return BEHIND_LOGIN
             about = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return None

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -39,6 +40,7 @@ RETRY_S = (0.5, 10.0)  # the first wait and the longest; each is a random part f
 LONGEST_RETRY_AFTER_S = 60.0  # of what a server asks for in Retry-After
 SEND_WITHIN_S = 30.0
 NUMBERS_AT_ONCE = 1000
+HINTS = dict.fromkeys((401, 403), "; the monitor sends the token that LLMSCOPE_TOKEN holds")
 REFUSED_STATUS = (400, 413, 415, 422)
 
 Numbered = tuple[int, Observation]
@@ -92,7 +94,7 @@ class HttpTransport:
         self._url = api_url.rstrip("/") + "/api/stats"
         self._http = http
         self._headers = {"Content-Type": "application/json"}
-        if token is not None:
+        if token is not None and urlsplit(api_url).username is None:  # else it names who is calling
             self._headers["Authorization"] = f"Bearer {token}"
 
     async def deliver(self, rows: Sequence[Observation], sender: str, first_seq: int) -> None:
@@ -123,7 +125,7 @@ class HttpTransport:
                 raise Rejected(*_problem(text))
             retry_after = response.headers.get("Retry-After", "")
             raise NotDelivered(
-                f"HTTP {response.status}: {_problem(text)[1]}",
+                f"HTTP {response.status}: {_problem(text)[1]}{HINTS.get(response.status, '')}",
                 float(retry_after) if retry_after.isdigit() else None,
             )
 

@@ -26,9 +26,22 @@ COMMANDS = (
     "repair",
     "export",
     "import",
+    "token",
     "doctor",
 )
-WITHOUT_FLAG = ("api_key",)
+PARTS = {"token": ("create", "list", "revoke")}
+WITHOUT_FLAG = (
+    "api_key",
+    "password",
+    "password_file",
+    "login_lasts",
+    "ingest_token",
+    "token",
+    "published_on",
+    "allowed_hosts",
+    "trusted_proxies",
+    "allow_link_local",
+)
 MADE = "<!-- Made by `python -m llmscope.reference`; do not edit. -->\n"
 COLOUR = re.compile("\x1b\\[[0-9;]*m")  # Typer writes it into pipes too where it thinks that it runs in a CI
 TARGETS = """
@@ -106,13 +119,18 @@ def commands_page() -> str:
     """`--help` of every command, as Markdown."""
     runner = CliRunner(env={"COLUMNS": "100", "TERM": "xterm", "LLMSCOPE_CONFIG": None})
     parts = [MADE, "# Commands\n"]
-    for command in ("", *COMMANDS):
-        words = [command, "--help"] if command else ["--help"]
+    whole = [name for command in COMMANDS for name in (command, *_parts_of(command))]
+    for command in ("", *whole):
+        words = [*command.split(), "--help"]
         shown = COLOUR.sub("", runner.invoke(cli, words, prog_name="llmscope").output)
         text = "\n".join(line.rstrip() for line in shown.strip("\n").splitlines())
         parts.append(f"## `{('llmscope ' + command).strip()}`\n")
         parts.append(f"```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def _parts_of(command: str) -> list[str]:
+    return [f"{command} {part}" for part in PARTS.get(command, ())]
 
 
 def openapi_file() -> str:

@@ -24,8 +24,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -46,6 +44,7 @@ METRIC_KEYS = (
     "ms_per_token",
     "tokens_per_second",
 )
+PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 DURATIONS = ("latency", "ttft", "queue", "load")  # of these metrics, those that are shown in seconds
 
 
@@ -233,6 +232,39 @@ def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+def networks(value: Any) -> Any:
+    """Addresses and networks from a text with commas; `private` stands for those that are not of the internet.
+
+    >>> networks("10.0.0.7, 172.18.0.0/16")
+    ('10.0.0.7', '172.18.0.0/16')
+    """
+    found = comma_separated(value)
+    if not isinstance(found, (list, tuple)):
+        return value
+    named: list[str] = []
+    for text in found:
+        if text == "private":
+            named += PRIVATE_NETWORKS
+            continue
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"must be addresses or networks such as 10.0.0.7 or 172.18.0.0/16, or private, not {text!r}"
+            ) from None
+        named.append(text)
+    return tuple(named)
+
+
+def without_passwords(text: str) -> str:
+    """The text, of the addresses in it only what may be shown: without user and password.
+
+    >>> without_passwords("cannot reach http://ann:secret@gpu-box:8000/v1.")
+    'cannot reach http://***@gpu-box:8000/v1.'
+    """
+    return re.sub(r"(?<=://)[^/\s\"']*@", "***@", text)
+
+
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Url = Annotated[str, BeforeValidator(address)]
 
@@ -273,9 +305,13 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         False,
-        description="Allow listening beyond this machine, without any login. For trusted networks only.",
+        description="Let everybody in who can reach this server, without login. For trusted networks only; a "
+        "`password` is asked for all the same.",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback it needs `insecure`.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Beyond loopback it needs a `password`, a token, or `insecure`.",
+    )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port to listen on; when not set, 8081 for `up` and 8000 for `serve`."
     )
@@ -347,6 +383,46 @@ class Settings(BaseSettings):
         description="What is promised, shown beside the limits: `latency=2s,llama3.1:8b/ttft=500ms`; a duration, or a "
         "number for the metrics per token and per second. It changes no judgement.",
     )
+    password: Annotated[SecretStr, Field(min_length=8, max_length=1000)] | None = Field(
+        None,
+        description="What the page asks for. Once it is set, everything but the health checks needs it or a token. "
+        "Like every secret it has no flag, because flags show in process lists.",
+    )
+    password_file: Path | None = Field(
+        None,
+        description="A file with the password, instead of `password`; a newline at its end does not count.",
+    )
+    login_lasts: Annotated[Seconds, Field(ge=1, le=366 * 86_400)] = Field(
+        7 * 86_400.0, description="How long a browser stays logged in, such as `12h`."
+    )
+    ingest_token: Annotated[SecretStr, Field(min_length=16, max_length=200)] | None = Field(
+        None,
+        description="A token that may post observations and nothing else, beside those of `llmscope token`; for "
+        "compose files and CI. Take a long random one.",
+    )
+    token: SecretStr | None = Field(
+        None, description="The token that `llmscope monitor` and `llmscope doctor` send to the API."
+    )
+    published_on: str | None = Field(
+        None,
+        description="The address on which another program, such as Docker or nginx, publishes this server; whether "
+        "it needs a login is then judged by it instead of by `host`.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = Field(
+        (),
+        description="Names that a browser may use for this server, without port. On loopback these come beside "
+        "`localhost`; beyond it every name will do unless some are listed here.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(networks)] = Field(
+        (),
+        description="Addresses or networks of reverse proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are "
+        "believed; `private` for all private networks.",
+    )
+    allow_link_local: bool = Field(
+        False,
+        description="Let targets be at link-local addresses (169.254.0.0/16, fe80::/10) and at those where clouds "
+        "serve the credentials of a machine.",
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(
         "warning", description="What is logged, to standard error."
     )
@@ -356,15 +432,31 @@ class Settings(BaseSettings):
         """Whether the user said what to watch; if not, the simulator may stand in."""
         return "targets" in self.model_fields_set
 
-    @field_validator("host")
-    @classmethod
-    def _closed_by_default(cls, host: str, others: ValidationInfo) -> str:
-        if others.data.get("insecure") is not True and not is_loopback(host):
-            raise ValueError(
-                "must be an address of this machine such as 127.0.0.1, because LLMscope has no login yet; "
-                "pass --insecure to let everybody on a trusted network in"
-            )
-        return host
+    @property
+    def exposed_on(self) -> str | None:
+        """The address at which others than this machine reach the server; None when nobody can."""
+        address = self.published_on or self.host
+        return None if is_loopback(address) else address
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether callers must show a token or know the password."""
+        return self.password is not None or (self.exposed_on is not None and not self.insecure)
+
+    @model_validator(mode="after")
+    def _read_password(self) -> "Settings":
+        if self.password_file is None:
+            return self
+        if self.password is not None:
+            raise ValueError("password and password_file exclude each other")
+        try:
+            text = self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"password_file {self.password_file} cannot be read: {error}") from None
+        if not 8 <= len(text) <= 1000:
+            raise ValueError(f"password_file {self.password_file} must hold 8 to 1000 characters")
+        self.password = SecretStr(text)
+        return self
 
     @model_validator(mode="after")
     def _apart(self) -> "Settings":
@@ -377,7 +469,7 @@ class Settings(BaseSettings):
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens there."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -544,13 +636,26 @@ def _sentence(error: ValidationError, wrote: Mapping[str, str], path: Path) -> s
     inner = [str(part) for part in first["loc"][1:] if not isinstance(part, int)]
     if first["type"] == "extra_forbidden" and inner:
         return f"{shown} has a key {inner[-1]!r} that no target has{_perhaps(inner[-1], TargetSetting.model_fields)}"
-    message = PLAIN.get(first["type"]) or re.sub(r"^\w+ should ", "must ", message)
+    message = (
+        (name in SECRETS and _length_wanted(first))
+        or PLAIN.get(first["type"])
+        or re.sub(r"^\w+ should ", "must ", message)
+    )
     if inner and name == "targets" and shown.startswith(("targets", "LLMSCOPE_TARGETS")):
         shown = f"{inner[-1]} of {shown}"
-    seen = "" if name == "api_key" else f" (it is {first['input']!r})"
-    return f"{shown} {message[0].lower()}{message[1:]}{seen}"
+    seen = "" if name in SECRETS else f" (it is {first['input']!r})"
+    return without_passwords(f"{shown} {message[0].lower()}{message[1:]}{seen}")
 
 
+def _length_wanted(error: Any) -> str | None:
+    """How long a text must be, where its length is what is wrong."""
+    limits = error.get("ctx", {})
+    if error["type"] == "too_short":
+        return f"must have at least {limits['min_length']} characters"
+    return f"must have at most {limits['max_length']} characters" if error["type"] == "too_long" else None
+
+
+SECRETS = ("api_key", "password", "ingest_token", "token")
 PLAIN = {"int_parsing": "must be a whole number", "bool_parsing": "must be true or false"}
 
 

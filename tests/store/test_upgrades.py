@@ -2,7 +2,7 @@
 
 `tests/data/schemas/v*.db.gz` hold 50 minutes of `tests.processes.history` with a level that rises by 30 % at the end,
 posted to the program of that schema, and what people then said of it. Versions 4 and 6 never came alone: they are 3
-and 5 with that one step.
+and 5 with that one step. Version 7 is 6 with its observations but for the last packed, 512 in one, by its program.
 """
 
 import gzip
@@ -68,7 +68,7 @@ async def test_an_earlier_database_keeps_everything_and_goes_on(tmp_path: Path, 
     before = told(path, statements)
     last_us = before[0][-1][2]
     assert version_of(path) == version
-    assert len(before[0]) == 1498
+    assert len(before[0]) == (1498 if version < 7 else 474)  # the others are packed
     open_store(path, lambda: last_us).close()
     after = told(path, statements)
 

@@ -1,6 +1,8 @@
 import { Component, StrictMode, type ReactNode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app";
+import { Login } from "./panels/Login";
+import { askSession, useSession } from "./session";
 import "./styles.css";
 
 /** Says what went wrong instead of showing nothing; a part that cannot be loaded after an update is one such thing. */
@@ -25,12 +27,20 @@ class Boundary extends Component<{ children: ReactNode }, { problem: string | nu
   }
 }
 
+/** The page, or the login where the server asks for one. What was shown is in the address, and comes back with the page. */
+function Entrance(): ReactNode {
+  const { session, hasPassword } = useSession();
+  if (session === "asking") return null;
+  return session === "unknown" ? <Login hasPassword={hasPassword} /> : <App />;
+}
+
+void askSession();
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
     <StrictMode>
       <Boundary>
-        <App />
+        <Entrance />
       </Boundary>
     </StrictMode>,
   );

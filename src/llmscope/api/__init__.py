@@ -7,14 +7,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmscope import __version__
 from llmscope.api import (
     backtest,
+    docs,
     health,
     history,
     incidents,
+    login,
     overview,
     pages,
     phases,
@@ -26,13 +28,16 @@ from llmscope.api import (
     system,
     violations,
 )
+from llmscope.api.body import Headers, Refused, read_body
+from llmscope.api.guard import SAFE_METHODS, Guard
+from llmscope.api.headers import with_safety
 from llmscope.api.parts import Parts
 from llmscope.api.shapes import (
     STREAM_EVENTS,
     AcceptedOut,
     Problem,
 )
-from llmscope.api.stats import StatsDoor
+from llmscope.api.stats import StatsDoor, send_problem
 from llmscope.observation import Observation
 
 __all__ = ["Parts", "create_app", "openapi"]
@@ -40,22 +45,49 @@ __all__ = ["Parts", "create_app", "openapi"]
 _REF = "#/components/schemas/{name}"
 
 
-class Api:
-    """The application: `POST /api/stats` goes straight to its door, everything else through the routes."""
+MAX_BODY_BYTES = 1_000_000  # of everything but observations
 
-    def __init__(self, routes: ASGIApp, door: StatsDoor) -> None:
+
+class Api:
+    """The application: whom the guard admits goes on, observations straight to their door, the rest to the routes."""
+
+    def __init__(self, routes: ASGIApp, door: StatsDoor, guard: Guard) -> None:
         self._routes = routes
         self._door = door
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and scope["path"].removeprefix(scope.get("root_path", "")) == "/api/stats"
-        ):
-            await self._door(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self._routes(scope, receive, send)
+            return
+        path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        headers: Headers = dict(scope["headers"])
+        try:
+            caller = self._guard.admit(scope, path, headers)
+            if path == "/api/stats" and scope["method"] == "POST":
+                await self._door(headers, receive, send)
+                return
+            scope["llmscope.caller"] = caller
+            if scope["method"] not in SAFE_METHODS:
+                receive = _held(await read_body(headers, receive, MAX_BODY_BYTES), receive)
+        except Refused as refused:
+            await send_problem(send, refused)
+            return
+        await self._routes(scope, receive, with_safety(send, keep=not path.startswith("/api/")))
+
+
+def _held(body: bytes, rest: Receive) -> Receive:
+    """A `receive` that gives a body that was read already."""
+    told = False
+
+    async def receive() -> Message:
+        nonlocal told
+        if told:
+            return await rest()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 def _routes() -> FastAPI:
@@ -63,7 +95,7 @@ def _routes() -> FastAPI:
         title="LLMscope",
         version=__version__,
         description="Statistical process control for language-model services.",
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     problems.install(app)
@@ -79,6 +111,8 @@ def _routes() -> FastAPI:
         stream,
         system,
         storage,
+        login,
+        docs,
         health,
     ):
         app.include_router(module.router)
@@ -91,11 +125,13 @@ def create_app(parts: Parts) -> ASGIApp:
     app = _routes()
     app.state.parts = parts
     app.state.jobs = backtest.Jobs()
-    if (parts.dashboard / "index.html").exists():
-        app.mount("/", StaticFiles(directory=parts.dashboard, html=True))
+    page = parts.dashboard
+    files = [f"/{file.relative_to(page).as_posix()}" for file in page.rglob("*") if file.is_file()]
+    if "/index.html" in files:
+        app.mount("/", StaticFiles(directory=page, html=True))
     else:
         app.include_router(pages.router)
-    return Api(app, StatsDoor(parts.ingest))
+    return Api(app, StatsDoor(parts.ingest), Guard(parts.access, files))
 
 
 def openapi(app: FastAPI | None = None) -> dict[str, Any]:
@@ -141,7 +177,9 @@ def openapi(app: FastAPI | None = None) -> dict[str, Any]:
                     "content": {"application/json": {"schema": {"$ref": _REF.format(name="AcceptedOut")}}},
                 },
                 "400": {"description": "Not JSON.", "content": problem},
-                "413": {"description": "More than 8 MB.", "content": problem},
+                "401": {"description": "No token, or one that does not work.", "content": problem},
+                "403": {"description": "The token may not do this.", "content": problem},
+                "413": {"description": "More than 8 MB or 20,000 observations.", "content": problem},
                 "422": {"description": "A field is not valid; nothing was stored.", "content": problem},
                 "429": {"description": "Too many series.", "content": problem},
                 "503": {"description": "Not stored; send it again later.", "content": problem},

@@ -1,12 +1,13 @@
 """What the routes work with, handed to them on the application's state, and the filters they share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 
+from llmscope.access import Access
 from llmscope.engine import Engine
 from llmscope.ingest import Ingest
 from llmscope.live import Filter, Hub
@@ -25,6 +26,7 @@ class Parts:
     about: Callable[[], dict[str, Any]]
     system: Callable[[], dict[str, Any]]
     dashboard: Path
+    access: Access = field(default_factory=Access)
 
 
 def parts_of(request: Request) -> Parts:

@@ -22,6 +22,11 @@ from llmscope.store import Annotation, Exclusion, Series
 
 router = APIRouter(tags=["phases"])
 
+# What people decide is kept for ever: a program that decides without end must not fill the disk.
+MOST_ANNOTATIONS = 20_000
+MOST_EXCLUSIONS = 5_000
+MOST_PHASES = 2_000  # of one series and metric
+
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Who = Annotated[str | None, Field(max_length=200)]
 
@@ -91,6 +96,8 @@ async def begin_phase(request: Request, series_id: int, new: NewPhase) -> Respon
     if new.metric is not None and new.metric not in metrics:
         raise HTTPException(422, f"metric: '{new.metric}' is not one of {', '.join(metrics)}")
     metrics = metrics if new.metric is None else [new.metric]
+    for metric in metrics:
+        _room(len(parts.ingest.findings.phases_of(series, metric)), MOST_PHASES, f"phases of {metric} here")
     at_us = None if new.at is None else documents.to_us(new.at)
     if at_us is not None and at_us > parts.clock_us():
         raise HTTPException(422, "at: lies in the future")
@@ -116,6 +123,7 @@ async def exclude(request: Request, series_id: int, new: NewExclusion) -> Respon
     """Leave observations out of learning and judging; they are still shown. The phase is judged again."""
     parts = parts_of(request)
     series = _series(parts, series_id)
+    _room(parts.store.records.last_id(Exclusion), MOST_EXCLUSIONS, "exclusions")
     from_us, to_us = documents.to_us(new.from_), documents.to_us(new.to)
     exclusion = await parts.ingest.findings.exclude(series, from_us, to_us, new.reason, new.who)
     return _answer(documents.exclusion_document(exclusion), 201)
@@ -154,9 +162,15 @@ async def annotate(request: Request, series_id: int, new: NewAnnotation) -> Resp
     """Note something of a moment."""
     parts = parts_of(request)
     series = _series(parts, series_id)
+    _room(parts.store.records.last_id(Annotation), MOST_ANNOTATIONS, "annotations")
     time_us = parts.clock_us() if new.time is None else documents.to_us(new.time)
     annotation = await parts.ingest.findings.annotate(series, time_us, new.text, new.who)
     return _answer(documents.annotation_document(annotation), 201)
+
+
+def _room(held: int, most: int, what: str) -> None:
+    if held >= most:
+        raise HTTPException(429, f"there are {most:,} {what}, the most that this server keeps")
 
 
 def _series(parts: Parts, series_id: int) -> Series:

@@ -18,11 +18,14 @@ log = logging.getLogger(__name__)
 
 TITLES = {
     400: "Bad request",
+    401: "Not known",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
     413: "Body too large",
     415: "Unsupported media type",
+    421: "Not this server",
     422: "Not valid",
     429: "Too many",
     500: "Internal error",

@@ -33,6 +33,14 @@ class AcceptedOut(BaseModel):
     duplicates: int = Field(0, description="Rows that were stored before.")
 
 
+class SessionOut(BaseModel):
+    """How this server stands to the caller."""
+
+    login: bool = Field(description="Whether callers must be known.")
+    known: bool = Field(description="Whether this one is, so that it may read.")
+    password: bool = Field(description="Whether there is a password to log in with.")
+
+
 class StatusOut(BaseModel):
     """How a series stands. `learning` until the detectors run; `failing` while its probes fail.
 

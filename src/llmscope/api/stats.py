@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
+from llmscope.api.body import Headers, Refused, read_body
+from llmscope.api.headers import DATA_SAFETY
 from llmscope.api.problems import RETRY_AFTER_S, problem_bytes, status_of
 from llmscope.ingest import Ingest, InvalidObservation, NotStored, TooManySeries
 from llmscope.observation import Observation
 
 MAX_BODY_BYTES = 8_000_000
+MAX_BATCH = 20_000  # observations at once: judging them holds up everybody else for about a second
 MAX_SENDER = 64
 
 _one = msgspec.json.Decoder(Observation)
@@ -28,31 +31,24 @@ _retry_headers = ((b"retry-after", b"%d" % RETRY_AFTER_S),)
 _problem_headers = (b"content-type", b"application/problem+json")
 
 
-class Refused(Exception):
-    """The request is answered with this problem; nothing was stored."""
-
-    def __init__(self, status: int, detail: str, row: int | None = None, field: str | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.errors = [] if field is None else [{"row": row, "field": field, "message": detail}]
-
-
 class StatsDoor:
     """The ASGI endpoint of `POST /api/stats`."""
 
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, headers: Headers, receive: Receive, send: Send) -> None:
         try:
-            headers = dict(scope["headers"])
-            body = await _read(headers, receive)
+            body = await read_body(headers, receive, MAX_BODY_BYTES)
             sender, first_seq = _numbering(headers)
             observations = decode(body, lines=b"ndjson" in headers.get(b"content-type", b""))
+            if len(observations) > MAX_BATCH:
+                raise Refused(
+                    413, f"{len(observations):,} observations; at most {MAX_BATCH:,} at once are accepted"
+                )
             accepted = await self._ingest.accept(observations, sender, first_seq)
         except Refused as refused:
-            await _send(send, refused.status, problem_bytes(refused.status, refused.detail, refused.errors))
+            await send_problem(send, refused)
         except InvalidObservation as invalid:
             where = f"row {invalid.row}: " if len(observations) > 1 else ""
             detail = f"{where}{invalid.field} {invalid.message}"
@@ -70,34 +66,19 @@ class StatsDoor:
             await _send(send, 200, body)
 
 
-async def _send(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+async def send_problem(send: Send, refused: Refused) -> None:
+    """Answer with the problem."""
+    body = problem_bytes(refused.status, refused.detail, refused.errors)
+    await _send(send, refused.status, body)
+
+
+async def _send(send: Send, status: int, body: bytes, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     kind = _json_headers if status == 200 else _problem_headers
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [kind, length, *headers]})
+    headers = [kind, (b"content-length", str(len(body)).encode()), *more, *DATA_SAFETY]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="LLMscope"'))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _read(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        raise Refused(
-            413, f"the body has {int(length):,} bytes; at most {MAX_BODY_BYTES:,} are accepted", None, "body"
-        )
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(400, "the body broke off", None, "body")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY_BYTES:
-            raise Refused(413, f"the body has more than {MAX_BODY_BYTES:,} bytes", None, "body")
-    return b"".join(parts)
 
 
 def _numbering(headers: dict[bytes, bytes]) -> tuple[str | None, int]:

@@ -1,14 +1,15 @@
 """`GET /api/stream`: what happens, as server-sent events. A client that comes back is given what it missed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from starlette.responses import StreamingResponse
 
 from llmscope import documents
+from llmscope.access import Caller
 from llmscope.api.parts import Parts, Selection, SeriesFilter, parts_of
 from llmscope.engine import Judged
 from llmscope.live import frame
@@ -16,6 +17,8 @@ from llmscope.store import Series
 from llmscope.store import rows as r
 
 KEEP_ALIVE_S = 15.0
+LOOK_AT_CALLER_S = 2.0  # at least, and with the next event: a session that is over hears no more
+MOST_LISTENERS = 1_000  # each holds a connection and may hold a queue
 MOST_MISSED = 5_000  # more than this since the client left: reloading the window is quicker
 
 router = APIRouter(tags=["stream"])
@@ -24,7 +27,10 @@ router = APIRouter(tags=["stream"])
 @router.get(
     "/api/stream",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        503: {"description": "Too many listen already."},
+    },
 )
 async def stream(
     request: Request,
@@ -40,17 +46,23 @@ async def stream(
     `reset` says that too much was missed: load the window again.
     """
     parts = parts_of(request)
+    if len(parts.hub) >= MOST_LISTENERS:
+        raise HTTPException(
+            503, f"{MOST_LISTENERS:,} listen already, the most; try again later", {"Retry-After": "15"}
+        )
+    caller: Caller = request.scope["llmscope.caller"]
     cursor = last_event_id_header or last_event_id
     return StreamingResponse(
-        _events(parts, selection, metric, cursor),
+        _events(parts, selection, metric, cursor, caller.goes_on),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _events(
-    parts: Parts, selection: SeriesFilter, metric: str | None, cursor: str | None
+    parts: Parts, selection: SeriesFilter, metric: str | None, cursor: str | None, goes_on: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
+    """The stream, until the listener is cut off or may listen no longer: that is looked at now and then."""
     listener = parts.hub.subscribe(selection.live(metric))
     try:
         # Nothing is awaited between subscribing and collecting what was missed: no gap and no double.
@@ -58,12 +70,17 @@ async def _events(
         first += _missed(parts, selection, metric, cursor)
         first += [_status(parts, series, metric) for series in selection.series(parts.store)]
         yield b"retry: 2000\n\n" + b"".join(first)
+        loop = asyncio.get_running_loop()
+        looked_at_s = loop.time()
         while True:
             try:
                 message = await asyncio.wait_for(listener.get(), KEEP_ALIVE_S)
             except TimeoutError:
-                yield b": keep-alive\n\n"
-                continue
+                message = b": keep-alive\n\n"
+            if loop.time() - looked_at_s > LOOK_AT_CALLER_S:
+                looked_at_s = loop.time()
+                if not goes_on():
+                    return
             if message is None:
                 return
             yield message

@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from llmscope.destination import ForbiddenAddress
 from llmscope.observation import MAX_DURATION_MS, ErrorKind, Observation
 from llmscope.probe.instants import Clock, Instants
 from llmscope.probe.prompt import prompt_hash
@@ -248,6 +249,8 @@ def failures_named(within_s: float) -> Iterator[None]:
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, ForbiddenAddress):
+        return error.sentence
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return "connection refused" if f"Errno {errno.ECONNREFUSED}" in str(error) else str(error)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from llmscope.destination import socket_factory
+
 CONNECT_WITHIN_S = 10.0
 
 
@@ -91,13 +93,16 @@ def _between(start_ms: float | None, end_ms: float | None) -> float | None:
     return round(max(0.0, end_ms - start_ms), 3)
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(allow_link_local: bool = False) -> aiohttp.ClientSession:
     """A session for probes: a new connection each time, its parts timed on the request's `Instants`.
 
     A kept connection would hide the cost of connecting, and a server that closes an idle one just as the
-    probe is sent would look like a failure of the model.
+    probe is sent would look like a failure of the model. Link-local and metadata addresses are not connected to
+    unless that is allowed.
     """
-    connector = aiohttp.TCPConnector(force_close=True, limit=0, use_dns_cache=False)
+    connector = aiohttp.TCPConnector(
+        force_close=True, limit=0, use_dns_cache=False, socket_factory=socket_factory(allow_link_local)
+    )
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN_S)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trace_configs=[tracing()])
 

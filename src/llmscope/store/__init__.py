@@ -6,6 +6,7 @@ from llmscope.store.keeping import Keep
 from llmscope.store.lock import DatabaseInUse, DatabaseLock
 from llmscope.store.schema import SCHEMA_VERSION, SchemaTooNew
 from llmscope.store.sqlite import BaselineRow, Series, SeriesKey, Store, open_store
+from llmscope.store.tokens import TokenTable, TooManyTokens, end_session, ended_sessions, opened_tokens
 from llmscope.store.usage import Usage, usage
 from llmscope.store.violations import Violation, ViolationQuery
 
@@ -26,10 +27,15 @@ __all__ = [
     "StorageFault",
     "Store",
     "StoredAlarm",
+    "TokenTable",
+    "TooManyTokens",
     "Usage",
     "Violation",
     "ViolationQuery",
+    "end_session",
+    "ended_sessions",
     "fault_of",
     "open_store",
+    "opened_tokens",
     "usage",
 ]

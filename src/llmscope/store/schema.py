@@ -363,7 +363,38 @@ ALTER TABLE series ADD COLUMN last_id INTEGER NOT NULL DEFAULT 0;
 UPDATE series SET last_id = counted_id;
 """
 
-MIGRATIONS: tuple[str, ...] = (INITIAL, PHASES, ROLLUPS, LOG_PAGES, CAUSES, SMALLER_ROLLUPS, PACKS)
+ACCESS = """
+-- who may use the API: of a token only its SHA-256
+CREATE TABLE token (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    made_us INTEGER NOT NULL,
+    expires_us INTEGER,
+    revoked_us INTEGER
+) STRICT;
+
+-- sessions of browsers that were ended before their time, kept until it is over
+CREATE TABLE ended_session (
+    id BLOB PRIMARY KEY,
+    expires_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- a sender that has been silent longest makes room for a new one
+ALTER TABLE sender ADD COLUMN last_us INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    INITIAL,
+    PHASES,
+    ROLLUPS,
+    LOG_PAGES,
+    CAUSES,
+    SMALLER_ROLLUPS,
+    PACKS,
+    ACCESS,
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

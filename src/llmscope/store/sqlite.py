@@ -20,12 +20,14 @@ from llmscope.store.keeping import Keep, Keeper
 from llmscope.store.rollups import Rollups
 from llmscope.store.rows import Row
 from llmscope.store.schema import migrate
+from llmscope.store.tokens import TokenTable
 from llmscope.store.violations import Violation, ViolationTable, folded
 from llmscope.store.window import Window
 from llmscope.store.writer import Append, Write, Writer
 
 WINDOW_US = 24 * 3_600_000_000
 FAR_FUTURE_US = 2**62
+MAX_PROMPTS = 10_000  # with their texts 80 MB at most: invented ones must not fill memory and disk
 
 
 class SeriesKey(NamedTuple):
@@ -125,6 +127,7 @@ class Store:
         self.records = Records(self.read)
         self.rollups = Rollups(self.read, self.write)
         self.keeper = Keeper(self.read, self.write, clock_us, keep)
+        self.tokens = TokenTable(self.read)
         self.series: dict[int, Series] = {}
         self.series_by_key: dict[SeriesKey, Series] = {}
         self.prompt_hash_by_id: dict[int, str] = {}
@@ -260,10 +263,15 @@ class Store:
             self.series[series.id] = self.series_by_key[key] = series
         return series
 
-    def prompt_for(self, digest: str, text: str | None) -> int:
-        """The id of a prompt by its hash; its text is stored the first time it is told."""
+    def prompt_for(self, digest: str, text: str | None) -> int | None:
+        """The id of a prompt by its hash; its text is stored the first time it is told.
+
+        None when it is new and there are MAX_PROMPTS: the observation counts, its prompt is not kept.
+        """
         known = self._prompt_by_hash.get(digest)
         if known is None:
+            if len(self.prompt_hash_by_id) >= MAX_PROMPTS:
+                return None
             prompt_id = len(self.prompt_hash_by_id) + 1
             self.prompt_hash_by_id[prompt_id] = digest
         elif text is None or known[1]:

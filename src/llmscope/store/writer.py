@@ -27,6 +27,7 @@ ROWS_PER_STATEMENT = (
 )
 MAX_ROWS_PER_COMMIT = 20_000  # bounds how long one commit can take
 MINUTE_US = 60_000_000
+MAX_SENDERS = 10_000  # whose numbers are remembered: invented names must not fill the disk
 
 
 class Job(Protocol):
@@ -188,10 +189,12 @@ class Writer:
             job.skipped = min(len(rows), max(0, self._last(job.sender) + 1 - job.first_seq))
             last = job.first_seq + len(rows) - 1
             if job.skipped < len(rows):
+                if self._last(job.sender) < 0:
+                    self._make_room_for_sender()
                 connection.execute(
-                    "INSERT INTO sender (id, last_seq) VALUES (?, ?) "
-                    "ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq",
-                    (job.sender, last),
+                    "INSERT INTO sender (id, last_seq, last_us) VALUES (?, ?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq, last_us = excluded.last_us",
+                    (job.sender, last, self._clock_us()),
                 )
                 self._staged_seq[job.sender] = last
             rows = rows[job.skipped :]
@@ -227,10 +230,24 @@ class Writer:
             connection.execute(self._statements[len(part)], tuple(itertools.chain.from_iterable(part)))
         return minute
 
+    def _make_room_for_sender(self) -> None:
+        """Forget the senders that have been silent longest, a tenth of them at once, when there are too many."""
+        connection = self._connection
+        (count,) = connection.execute("SELECT count(*) FROM sender").fetchone()
+        if count < MAX_SENDERS:
+            return
+        connection.execute(
+            "DELETE FROM sender WHERE id IN (SELECT id FROM sender ORDER BY last_us LIMIT ?)",
+            (MAX_SENDERS // 10,),
+        )
+        self._last_seq.clear()  # read again from the table as they come
+
     def _last(self, sender: str) -> int:
         """The last sequence number stored of this sender, those of the open transaction included; -1 if none."""
         last = self._staged_seq.get(sender, self._last_seq.get(sender))
         if last is None:
             found = self._connection.execute("SELECT last_seq FROM sender WHERE id = ?", (sender,)).fetchone()
-            last = self._last_seq[sender] = -1 if found is None else found[0]
+            if found is None:
+                return -1
+            last = self._last_seq[sender] = found[0]
         return last

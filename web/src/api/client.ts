@@ -16,6 +16,7 @@ import type {
   Problem,
   SeriesListOut,
   StorageOut,
+  SessionOut,
   ViolationOut,
   ViolationPageOut,
   WindowOut,
@@ -39,9 +40,17 @@ export function apiUrl(path: string, query: Query = {}): string {
   return url.toString();
 }
 
+/** Told when the server no longer knows this browser. */
+export const forgotten = { tell: (): void => {} };
+
+/** Every change carries it: no form of another site can send a header. */
+const PAGE = { "X-LLMscope-Page": "1" };
+
 async function ask<T>(path: string, query: Query = {}, options: RequestInit = {}): Promise<T> {
-  const answer = await fetch(apiUrl(path, query), { cache: "no-store", ...options });
+  const headers = options.method ? { ...options.headers, ...PAGE } : options.headers;
+  const answer = await fetch(apiUrl(path, query), { cache: "no-store", ...options, headers });
   if (!answer.ok) {
+    if (answer.status === 401 && path !== LOGIN) forgotten.tell();
     let detail = `${answer.status} ${answer.statusText}`;
     try {
       detail = ((await answer.json()) as Problem).detail;
@@ -50,8 +59,13 @@ async function ask<T>(path: string, query: Query = {}, options: RequestInit = {}
     }
     throw new Error(detail);
   }
-  return (await answer.json()) as T;
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
 }
+
+const LOGIN = "api/login";
+export const getSession = (): Promise<SessionOut> => ask("api/session");
+export const logIn = (password: string): Promise<void> => ask(LOGIN, {}, json("POST", { password }));
+export const logOut = (): Promise<void> => ask("api/logout", {}, { method: "POST" });
 
 export const CHART_FIELDS = "ids,times_ms,values,oks,eval_counts";
 

@@ -9,6 +9,7 @@ import { Targets, STANDINGS, countsOf, keptInPlace, listed, standingText, type O
 import { METRICS, metricText } from "../rules";
 import { drawSpark } from "../spark";
 import { searchOf, viewOf } from "../state";
+import { LogOut } from "./LogOut";
 import { useNow } from "./Sidebar";
 import { Brand, SeverityIcon } from "./icons";
 
@@ -94,6 +95,7 @@ export function Overview(props: Props): React.JSX.Element {
               </button>
             ))}
           </div>
+          <LogOut className="btn" />
           {props.onHelp && (
             <button type="button" className="btn" onClick={props.onHelp} aria-label="Shortcuts">
               ?

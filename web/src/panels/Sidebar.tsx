@@ -6,6 +6,7 @@ import type { SeriesOut } from "../api/schema";
 import { decimalsFor, formatClock, formatCount, formatDuration, formatNumber, formatPercent } from "../format";
 import { metricText } from "../rules";
 import { judgedMetric, type Connection, type Range, type State } from "../state";
+import { LogOut } from "./LogOut";
 import { Ranges } from "./Ranges";
 import { reading } from "./reading";
 import { Brand, Sparkline, ThemeIcon } from "./icons";
@@ -77,6 +78,7 @@ export function Sidebar(props: Props): React.JSX.Element {
         >
           <ThemeIcon theme={props.theme} />
         </button>
+        <LogOut className="icon" />
       </div>
       <StatusCard state={state} onRetry={props.onRetry} />
       {targets > 1 && (
