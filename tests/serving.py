@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import aiohttp
 import uvicorn
 
 from llmscope.api import Parts, create_app
+from llmscope.api.connection import Connection, listen
 from llmscope.engine import Engine
 from llmscope.ingest import Ingest
 from llmscope.live import Hub
@@ -101,8 +101,10 @@ async def served(path: Path, clock_us: Callable[[], int] = wall_us) -> AsyncIter
             system=system,
             dashboard=path.parent / "no-dashboard",
         )
-        listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(parts), log_level="error", lifespan="off", access_log=False)
+        listening = listen("127.0.0.1", 0)
+        config = uvicorn.Config(
+            create_app(parts), http=Connection, ws="none", log_level="error", lifespan="off", access_log=False
+        )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import signal
 import socket
 import sqlite3
@@ -19,6 +20,7 @@ import uvicorn
 
 from llmscope import __version__, documents
 from llmscope.api import Parts, create_app
+from llmscope.api.connection import Connection, listen
 from llmscope.api.stream import status_frame
 from llmscope.engine import Engine
 from llmscope.host import HostSampler
@@ -43,6 +45,7 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
+MOST_FILES = 65_536
 
 Say = Callable[[str], None]
 
@@ -124,22 +127,24 @@ def _clock_us() -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: turns Nagle off
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(2048)
+        return listen(host, port)
     except OSError as error:
-        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise StartError(
                 f"port {port} on {host} is in use, perhaps by another LLMscope; stop it, or pass --port"
             ) from None
         why = error.strerror or error
         raise StartError(f"cannot listen on {host}:{port}: {why}; pass another --host or --port") from None
-    listening.setblocking(False)
-    return listening
+
+
+def _allow_many_connections() -> None:
+    """Let this process hold as many open files as the system lets it; the usual 1,024 are soon taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and (soft < hard or hard == resource.RLIM_INFINITY):
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 @contextlib.asynccontextmanager
@@ -159,6 +164,7 @@ async def _stopped_by_signal() -> AsyncIterator[asyncio.Event]:
 @contextlib.asynccontextmanager
 async def _serving(settings: Settings, state: State, host: HostSampler, port: int) -> AsyncIterator[Parts]:
     """The API and the page over the database, from the first answer to the last write."""
+    _allow_many_connections()
     listening = _listen(settings.host, port)
     try:
         store = open_store(settings.db, _clock_us)
@@ -187,6 +193,8 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
     )
     config = uvicorn.Config(
         create_app(parts),
+        http=Connection,
+        ws="none",
         log_level="warning",
         access_log=False,  # costs 39 % of the throughput
         lifespan="off",

@@ -66,3 +66,8 @@ def _selection(
 
 
 Selection = Annotated[SeriesFilter, Depends(_selection)]
+
+LONGEST_HOURS = 876_600  # a century: beyond it an instant no longer fits what the database can hold
+Hours = Annotated[
+    float | None, Query(gt=0, le=LONGEST_HOURS, description="Only those of the last so many hours.")
+]

@@ -42,16 +42,18 @@ async def stream(
     parts = parts_of(request)
     cursor = last_event_id_header or last_event_id
     return StreamingResponse(
-        _events(parts, selection, metric, cursor),
+        _events(request, parts, selection, metric, cursor),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _events(
-    parts: Parts, selection: SeriesFilter, metric: str | None, cursor: str | None
+    request: Request, parts: Parts, selection: SeriesFilter, metric: str | None, cursor: str | None
 ) -> AsyncIterator[bytes]:
-    listener = parts.hub.subscribe(selection.live(metric))
+    name = f"{request.client.host}:{request.client.port}" if request.client else "a listener"
+    abort = request.scope.get("extensions", {}).get("abort")
+    listener = parts.hub.subscribe(selection.live(metric), name, abort)
     try:
         # Nothing is awaited between subscribing and collecting what was missed: no gap and no double.
         first = [frame("about", orjson.dumps(parts.about())), frame("system", orjson.dumps(parts.system()))]
@@ -76,7 +78,7 @@ def _missed(parts: Parts, selection: SeriesFilter, metric: str | None, cursor: s
     if not cursor:
         return []
     reset = [frame("reset", b"{}", str(parts.ingest.last_id))]
-    if not cursor.isdigit() or len(cursor) > 18 or int(cursor) > parts.ingest.last_id:
+    if not cursor.isdecimal() or len(cursor) > 18 or int(cursor) > parts.ingest.last_id:
         return reset
     since = int(cursor)
     chosen = selection.series(parts.store)
