@@ -65,11 +65,13 @@ class App:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=alone())
 
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(15)
-            self.process = None
+    def stop(self, how: int = signal.SIGTERM) -> int | None:
+        """End it and return its exit code; None when it was not running."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        process.send_signal(how)
+        return process.wait(15)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
