@@ -5,9 +5,9 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
-EVENT = re.compile(rb"event: observation\nid: (\d+)\n")
+EVENT = re.compile(rb"event: observation\nid: (\d+)")
 
 
 class Listeners:
@@ -35,13 +35,17 @@ class Listeners:
                     now = time.monotonic()
                     if not welcomed.done() and b"retry: " in data:
                         welcomed.set_result(None)
-                    rest = (rest + data)[-100:] if b"event: observation" not in data else rest + data
-                    for found in EVENT.finditer(rest):
-                        self.heard.setdefault(int(found[1]), []).append(now)
-                    rest = rest[-100:].rpartition(b"event: ")[2] and rest[-60:].rpartition(b"\n\n")[2]
+                    *frames, rest = (rest + data).split(b"\n\n")
+                    for frame in frames:
+                        if found := EVENT.search(frame):
+                            self.heard.setdefault(int(found[1]), []).append(now)
             self.ended += 1
         finally:
             writer.close()
+
+    def count(self) -> int:
+        """How many observations were heard, by all together."""
+        return sum(map(len, self.heard.values()))
 
     async def leave(self) -> None:
         for task in self._tasks:
@@ -60,7 +64,7 @@ async def listening(port: int, number: int, query: str = "") -> AsyncIterator[Li
 
 
 @contextlib.contextmanager
-def stuck(port: int) -> AsyncIterator[socket.socket]:  # type: ignore[misc]
+def stuck(port: int) -> Iterator[socket.socket]:
     """A listener to everything that asks and never reads, with as small a buffer as can be had."""
     with socket.socket() as ear:
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,0 +1,110 @@
+"""Five hundred listeners, one of them stuck; and a stop in the middle of everything."""
+
+import asyncio
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.faults.kills import POSTED, moment_us, posting, stored
+from tests.faults.listeners import listening, stuck
+from tests.processes import App, observation, wait_for
+from tests.serving import eventually
+
+MANY = 500
+CUT_OFF = "does not keep up"
+A_BATCH = 250  # below the number from which listeners are told to load the window instead
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    app = App(tmp_path / "app", ["serve"])
+    app.start()
+    try:
+        yield app
+    finally:
+        app.stop()
+
+
+def memory_mb(app: App) -> float:
+    assert app.process is not None
+    return float(psutil.Process(app.process.pid).memory_info().rss / 1e6)
+
+
+def flood(app: App) -> int:
+    """Post until the log says that a listener was cut off; how many rows that took."""
+    for batch in range(1, 200):
+        app.post([observation(1000.0 + i, 300.0 - batch + i / 1e3, model="flood") for i in range(A_BATCH)])
+        if CUT_OFF in (app.folder / "log").read_text():
+            return batch * A_BATCH
+    raise AssertionError("the stuck listener was not cut off")
+
+
+async def test_one_stuck_among_500_listeners_is_cut_off_and_the_others_hear_each_point_in_a_second(
+    app: App,
+) -> None:
+    app.post(observation(1000.0, 60.0, model="quiet"))
+    before_mb = memory_mb(app)
+    posted: list[float] = []
+    async with listening(app.port, MANY, "?model=quiet") as listeners:
+        with stuck(app.port):
+            flooding = asyncio.create_task(asyncio.to_thread(flood, app))
+            while not flooding.done() or len(posted) < 5:
+                posted.append(time.monotonic())
+                await asyncio.to_thread(app.post, observation(1500.0, model="quiet"))
+                await asyncio.sleep(0.2)
+            await flooding
+        await eventually(lambda: listeners.count() == MANY * len(posted))
+        heard = [listeners.heard[row] for row in sorted(listeners.heard)]
+    delays_s = [max(at) - sent for at, sent in zip(heard, posted, strict=True)]
+
+    assert sorted(delays_s)[len(delays_s) // 2] < 1.0
+    assert max(delays_s) < 2.0  # a point waits behind a batch of the flood, and this machine is busy
+    assert memory_mb(app) - before_mb < 120.0
+
+
+async def test_sigterm_under_load_with_500_listeners_ends_within_5_s_and_answers_what_was_asked(
+    app: App,
+) -> None:
+    async with listening(app.port, MANY) as listeners:
+        with stuck(app.port), posting(app, minutes=60.0) as posters:
+            wait_for(lambda: all(len(poster.acknowledged) > 50 for poster in posters))
+            start = time.monotonic()
+            code = await asyncio.to_thread(app.stop)
+            took_s = time.monotonic() - start
+            for poster in posters:
+                poster.is_over.set()
+        await asyncio.sleep(0.1)
+        ended = listeners.ended
+
+    assert code == 0
+    assert took_s < 5.0
+    assert ended == MANY
+    assert "Traceback" not in (app.folder / "log").read_text()
+    for model, poster in zip(POSTED, posters, strict=True):
+        kept = [time_us for _, time_us in stored(app, [model], "time_us")]
+        sent = [moment_us(row["timestamp"]) for row in poster.acknowledged]
+        assert kept[: len(sent)] == sent
+        assert len(kept) <= len(sent) + 1
+
+
+def test_sigterm_lets_requests_that_have_come_be_answered(app: App) -> None:
+    connections = [http.client.HTTPConnection("127.0.0.1", app.port, timeout=10) for _ in range(10)]
+    for connection in connections:  # accepted, and known to the server
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    for number, connection in enumerate(connections):
+        rows = [observation(1000.0 + i, 100.0 + i / 1e3, model=f"m{number}") for i in range(2000)]
+        connection.request("POST", "/api/stats", json.dumps(rows), {"Content-Type": "application/json"})
+    first = connections[0].getresponse()
+    code = app.stop()
+    statuses = [first.status, *(connection.getresponse().status for connection in connections[1:])]
+    for connection in connections:
+        connection.close()
+
+    assert statuses == [200] * len(connections)
+    assert code == 0
+    assert len(stored(app, [f"m{number}" for number in range(10)], "id")) == 20_000
