@@ -215,7 +215,7 @@ def json_object(text: bytes, is_whole: bool = True) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if not is_whole:
+        if not is_whole and not text.lstrip().startswith(b"<"):  # a page is no line that broke off
             raise ProbeFailed("truncated", "the answer broke off in the middle of a line") from None
         start = text[:60].decode(errors="replace").strip()
         raise ProbeFailed("bad_response", f"not JSON: {start!r}") from None
@@ -249,7 +249,7 @@ def failures_named(within_s: float) -> Iterator[None]:
             "truncated", f"the server {how} the connection before the answer was whole"
         ) from None
     except aiohttp.ClientResponseError as error:
-        raise ProbeFailed("bad_response", f"not HTTP: {error.message}") from None
+        raise ProbeFailed("bad_response", f"not HTTP: {' '.join(error.message.split())}") from None
     except aiohttp.ClientError as error:
         raise ProbeFailed("bad_response", f"{type(error).__name__}: {error}") from None
 
