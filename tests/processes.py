@@ -46,6 +46,7 @@ class App:
     folder: Path
     arguments: list[str]
     port: int = field(default_factory=free_port)
+    program: list[str] = field(default_factory=lambda: [str(Path(sys.executable).parent / "llmscope")])
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,7 +59,7 @@ class App:
         wait_for(lambda: self.get("/healthz"))
 
     def start_only(self) -> None:
-        command = [str(Path(sys.executable).parent / "llmscope"), *self.arguments, "--port", str(self.port)]
+        command = [*self.program, *self.arguments, "--port", str(self.port)]
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.arguments[0] == "monitor":
             command = command[:-2]  # it listens on no port

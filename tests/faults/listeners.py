@@ -6,8 +6,16 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import psutil
+from tests.processes import App, observation
+from tests.serving import eventually
 
 EVENT = re.compile(rb"event: observation\nid: (\d+)")
+
+CUT_OFF = "does not keep up"
+A_BATCH = 250  # below the number from which listeners are told to load the window instead
 
 
 class Listeners:
@@ -71,3 +79,53 @@ def stuck(port: int) -> Iterator[socket.socket]:
         ear.connect(("127.0.0.1", port))
         ear.sendall(b"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         yield ear
+
+
+# -- many of them, one of them stuck
+
+
+@dataclass
+class Heard:
+    """For each point posted: how long until the last of all listeners had it, and until the POST was answered."""
+
+    delays_s: list[float]
+    posts_s: list[float]
+    before_mb: float
+    after_mb: float
+    flooded: int  # rows until the stuck one was cut off
+
+
+def memory_mb(app: App) -> float:
+    assert app.process is not None
+    return float(psutil.Process(app.process.pid).memory_info().rss / 1e6)
+
+
+def flood(app: App) -> int:
+    """Post until the log says that a listener was cut off; how many rows that took."""
+    for batch in range(1, 200):
+        app.post([observation(1000.0 + i, 300.0 - batch + i / 1e3, model="flood") for i in range(A_BATCH)])
+        if CUT_OFF in (app.folder / "log").read_text():
+            return batch * A_BATCH
+    raise AssertionError("the stuck listener was not cut off")
+
+
+async def hear(app: App, many: int, points: int, every_s: float) -> Heard:
+    """Post points to many listeners, while one more is stuck under a flood of another model."""
+    app.post(observation(1000.0, 60.0, model="quiet"))
+    before_mb = memory_mb(app)
+    sent: list[float] = []
+    posts_s: list[float] = []
+    async with listening(app.port, many, "?model=quiet") as listeners:
+        with stuck(app.port):
+            flooding = asyncio.create_task(asyncio.to_thread(flood, app))
+            while not flooding.done() or len(sent) < points:
+                sent.append(time.monotonic())
+                await asyncio.to_thread(app.post, observation(1500.0, model="quiet"))
+                posts_s.append(time.monotonic() - sent[-1])
+                await asyncio.sleep(every_s)
+            flooded = await flooding
+        await eventually(lambda: listeners.count() == many * len(sent))
+        after_mb = memory_mb(app)
+        heard = [listeners.heard[row] for row in sorted(listeners.heard)]
+    delays_s = [max(at) - since for at, since in zip(heard, sent, strict=True)]
+    return Heard(delays_s, posts_s, before_mb, after_mb, flooded)

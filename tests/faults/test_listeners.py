@@ -7,16 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.faults.kills import POSTED, moment_us, posting, stored
-from tests.faults.listeners import listening, stuck
+from tests.faults.listeners import hear, listening, stuck
 from tests.processes import App, observation, wait_for
-from tests.serving import eventually
 
 MANY = 500
-CUT_OFF = "does not keep up"
-A_BATCH = 250  # below the number from which listeners are told to load the window instead
 
 
 @pytest.fixture
@@ -29,41 +25,14 @@ def app(tmp_path: Path) -> Iterator[App]:
         app.stop()
 
 
-def memory_mb(app: App) -> float:
-    assert app.process is not None
-    return float(psutil.Process(app.process.pid).memory_info().rss / 1e6)
-
-
-def flood(app: App) -> int:
-    """Post until the log says that a listener was cut off; how many rows that took."""
-    for batch in range(1, 200):
-        app.post([observation(1000.0 + i, 300.0 - batch + i / 1e3, model="flood") for i in range(A_BATCH)])
-        if CUT_OFF in (app.folder / "log").read_text():
-            return batch * A_BATCH
-    raise AssertionError("the stuck listener was not cut off")
-
-
 async def test_one_stuck_among_500_listeners_is_cut_off_and_the_others_hear_each_point_in_a_second(
     app: App,
 ) -> None:
-    app.post(observation(1000.0, 60.0, model="quiet"))
-    before_mb = memory_mb(app)
-    posted: list[float] = []
-    async with listening(app.port, MANY, "?model=quiet") as listeners:
-        with stuck(app.port):
-            flooding = asyncio.create_task(asyncio.to_thread(flood, app))
-            while not flooding.done() or len(posted) < 5:
-                posted.append(time.monotonic())
-                await asyncio.to_thread(app.post, observation(1500.0, model="quiet"))
-                await asyncio.sleep(0.2)
-            await flooding
-        await eventually(lambda: listeners.count() == MANY * len(posted))
-        heard = [listeners.heard[row] for row in sorted(listeners.heard)]
-    delays_s = [max(at) - sent for at, sent in zip(heard, posted, strict=True)]
+    heard = await hear(app, MANY, points=5, every_s=0.2)
 
-    assert sorted(delays_s)[len(delays_s) // 2] < 1.0
-    assert max(delays_s) < 2.0  # a point waits behind a batch of the flood, and this machine is busy
-    assert memory_mb(app) - before_mb < 120.0
+    assert sorted(heard.delays_s)[len(heard.delays_s) // 2] < 1.0
+    assert max(heard.delays_s) < 2.0  # a point waits behind a batch of the flood, and this machine is busy
+    assert heard.after_mb - heard.before_mb < 120.0
 
 
 async def test_sigterm_under_load_with_500_listeners_ends_within_5_s_and_answers_what_was_asked(
