@@ -136,7 +136,7 @@ class Findings:
                 baselines = {
                     metric: baseline
                     for metric in self.engine.charted
-                    if (baseline := self._baseline(series.id, metric)) is not None
+                    if (baseline := self._baseline(series.id, metric, judged_id)) is not None
                 }
                 metrics = self.engine.resume(series.id, state, baselines)
         if not len(series.window):
@@ -154,12 +154,13 @@ class Findings:
             self._take_events(series, metric, told.events, told.alarms)
         return judged_id
 
-    def _baseline(self, series_id: int, metric: str) -> Baseline | None:
-        """The newest stored baseline of the current phase."""
-        versions = self.store.baselines.get((series_id, metric))
-        if not versions or versions[-1].phase != self.phase(series_id, metric):
-            return None
-        return documents.baseline_of(versions[-1])
+    def _baseline(self, series_id: int, metric: str, judged_id: int) -> Baseline | None:
+        """The baseline of the current phase that was in force at that row; a later one is fitted again."""
+        phase = self.phase(series_id, metric)
+        for version in reversed(self.store.baselines.get((series_id, metric), ())):
+            if version.phase == phase and version.fitted_id <= judged_id:
+                return documents.baseline_of(version)
+        return None
 
     # -- what the charts learn from
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import http.client
 import json
+import math
 import random
 import signal
 import sqlite3
@@ -25,6 +26,9 @@ IN_FLIGHT_S = (
 )
 
 
+Finding = tuple[str, ...]
+
+
 @dataclass
 class Outcome:
     """A line of the fault table. `lost` are rows that were acknowledged, or kept, and are not there."""
@@ -38,6 +42,7 @@ class Outcome:
     doubled: int = 0
     wrong: int = 0
     recovery_s: list[float] = field(default_factory=list)
+    otherwise: list[Finding] = field(default_factory=list)  # found here and not undisturbed, or there only
 
     def is_clean(self) -> bool:
         return (self.lost, self.doubled, self.wrong) == (0, 0, 0)
@@ -62,17 +67,41 @@ def stored(app: App, models: Sequence[str], column: str) -> list[tuple[str, Any]
         ).fetchall()
 
 
-def found(app: App, model: str) -> list[tuple[Any, ...]]:
-    """What was found in one model's rows, by their times: their ids depend on what arrived between them."""
-    names = [
-        *("metric", "chart", "rule", "side", "pattern_start", "first_signal", "last_signal", "open"),
-        *("count", "peak_z", "centre", "ucl", "n"),
-    ]
+def found(app: App, model: str) -> dict[Finding, list[float]]:
+    """What was found in one model's rows: what it is, and its numbers. Told by times, for ids depend on neighbours."""
+    names = (
+        "metric",
+        "chart",
+        "rule",
+        "side",
+        "pattern_start",
+        "first_signal",
+        "last_signal",
+        "open",
+        "count",
+        "n",
+    )
     violations = app.get(f"/api/violations?limit=1000&model={model}")["violations"]
     incidents = app.get(f"/api/incidents?limit=1000&model={model}")["incidents"]
-    return sorted(tuple(map(str, (v[name] for name in names))) for v in violations) + sorted(
-        (i["opened"], i["change"], str(i["closed"]), i["state"], i["headline"]) for i in incidents
-    )
+    findings = {
+        tuple(str(v[name]) for name in names): [
+            v[name] for name in ("peak_z", "value", "centre", "ucl", "lcl")
+        ]
+        for v in violations
+    }
+    return findings | {
+        (str(i["opened"]), str(i["change"]), str(i["closed"]), i["state"]): [] for i in incidents
+    }
+
+
+def differences(one: dict[Finding, list[float]], other: dict[Finding, list[float]]) -> list[Finding]:
+    """What only one of them found, or both with other numbers than rounding explains."""
+    apart = [key for key in one.keys() & other.keys() if not _alike(one[key], other[key])]
+    return sorted(one.keys() ^ other.keys()) + sorted(apart)
+
+
+def _alike(numbers: Sequence[float], others: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) for a, b in zip(numbers, others, strict=True))
 
 
 # -- load
@@ -242,7 +271,9 @@ def compare_posted(app: App, posters: Sequence[Poster], outcome: Outcome, folder
             rows = [*poster.acknowledged, *poster._rows[len(sent) : len(sent) + last]]
             for first in range(0, len(rows), 100):
                 undisturbed.post(rows[first : first + 100])
-            outcome.wrong += len(set(found(app, model)) ^ set(found(undisturbed, model)))
+            otherwise = differences(found(app, model), found(undisturbed, model))
+            outcome.wrong += len(otherwise)
+            outcome.otherwise += otherwise
     finally:
         undisturbed.stop()
 

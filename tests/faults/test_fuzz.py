@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+import requests
 from tests.faults.fuzz import Tally, by_parameter, by_schema
 from tests.processes import App, history
+
+from llmscope.api import openapi
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +51,40 @@ def test_no_odd_value_of_any_parameter_is_a_mistake(app: App) -> None:
 def test_what_was_a_mistake_once_is_refused(app: App, question: str) -> None:
     with pytest.raises(OSError, match="422"):
         app.get("/api/" + question.replace("²", "%C2%B2"))
+
+
+ODD_BODIES = {
+    "not UTF-8": b'{"text": "\xff\xfe"}',
+    "half of a pair": b'{"text": "\\ud800", "who": "\\udfff", "note": "\\ud800", "cause": "\\ud800", "ids": [1]}',
+    "nested without end": b'{"text": ' * 20_000,
+    "lists without end": b"[" * 100_000,
+    "a number without end": b'{"ids": [' + b"9" * 5000 + b'], "series_id": 1e999}',
+    "beyond 64 bits": b'{"ids": [9223372036854775808], "series_id": 9223372036854775808}',
+    "infinite": b'{"ids": [NaN, Infinity], "who": Infinity, "series_id": NaN}',
+    "null bytes": b"\0\0\0\0",
+    "nothing": b"",
+    "a null byte in words": b'{"text": "a\\u0000b", "who": "\\u0000", "note": "\\u0000", "ids": [1]}',
+}
+
+
+def test_no_odd_body_is_a_mistake_whoever_takes_it(app: App) -> None:
+    takers = [
+        (method, path)
+        for path, operations in openapi()["paths"].items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    ]
+    answers = {}
+    for method, path in takers:
+        where = app.url + path.replace("{", "").replace("}", "").replace("series_id", "1").replace(
+            "incident_id", "1"
+        )
+        for name, body in ODD_BODIES.items():
+            headers = {"Content-Type": "application/json"}
+            answer = requests.request(
+                method, where.replace("violation_id", "1"), data=body, headers=headers, timeout=10
+            )
+            answers[f"{method} {path} {name}"] = answer.status_code
+
+    assert {what: status for what, status in answers.items() if status >= 500} == {}
+    assert len(takers) >= 8
