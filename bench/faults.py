@@ -37,10 +37,17 @@ def serving(folder: Path) -> Iterator[App]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    """A table of Markdown; without rows its head only."""
+    print_row(head)
+    print("|" + "---|" * len(head), flush=True)
     for row in rows:
-        print("| " + " | ".join(map(str, row)) + " |")
-    print(flush=True)
+        print_row(row)
+    if rows:
+        print()
+
+
+def print_row(row: Sequence[object]) -> None:
+    print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -51,24 +58,19 @@ def quantile(values: Sequence[float], share: float) -> float:
 def kills(folder: Path, rounds: int, seed: int) -> bool:
     """A third of the rounds each. Recovery: until the first answer; of the monitor, until a new row is stored."""
     shares = [rounds - 2 * (rounds // 3), rounds // 3, rounds // 3]
-    rows, is_clean = [], True
+    is_clean = True
+    head = ["fault", "rounds", "rows", "lost", "doubled", "wrong"]
+    head += ["recovery median / max, s", "in flight (oldest)"]
+    table(head, [])
     for kill, share in zip((kill_api, kill_all_in_one, kill_monitor), shares, strict=True):
         o = kill(folder, share, seed)
         is_clean &= o.is_clean()
         recovery = f"{statistics.median(o.recovery_s):.2f} / {max(o.recovery_s):.2f}"
         unsent = f"{o.in_flight} ({1e3 * o.oldest_s:.0f} ms)" if kill is not kill_api else "-"
-        rows.append([o.fault, o.rounds, o.rows, o.lost, o.doubled, o.wrong, recovery, unsent])
-    head = [
-        "fault",
-        "rounds",
-        "rows",
-        "lost",
-        "doubled",
-        "wrong",
-        "recovery median / max, s",
-        "in flight (oldest)",
-    ]
-    table(head, rows)
+        print_row([o.fault, o.rounds, o.rows, o.lost, o.doubled, o.wrong, recovery, unsent])
+        for finding in o.otherwise:
+            print("found otherwise:", *finding)
+    print()
     return is_clean
 
 

@@ -48,6 +48,7 @@ class App:
     port: int = field(default_factory=free_port)
     program: list[str] = field(default_factory=lambda: [str(Path(sys.executable).parent / "llmscope")])
     process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
 
     @property
     def url(self) -> str:
@@ -55,8 +56,10 @@ class App:
 
     def start(self) -> None:
         """Start and wait for the first answer."""
+        begun = time.monotonic()
         self.start_only()
-        wait_for(lambda: self.get("/healthz"))
+        wait_for(lambda: self.get("/healthz"), 60.0)
+        self.started_s = time.monotonic() - begun
 
     def start_only(self) -> None:
         command = [*self.program, *self.arguments, "--port", str(self.port)]
@@ -72,7 +75,7 @@ class App:
         if process is None:
             return None
         process.send_signal(how)
-        return process.wait(15)
+        return process.wait(60)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:

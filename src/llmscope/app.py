@@ -45,6 +45,9 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
+LISTENERS_GO_WITHIN_S = (
+    0.5  # at a stop: one that has not read by then is stuck, and comes back with its cursor
+)
 MOST_FILES = 65_536
 
 Say = Callable[[str], None]
@@ -119,6 +122,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._hub.close()
+        asyncio.get_running_loop().call_later(LISTENERS_GO_WITHIN_S, self._hub.abort)
         await super().shutdown(sockets)
 
 

@@ -102,11 +102,16 @@ class Hub:
                 listener.offer(frame)
 
     def close(self) -> None:
-        """End every listener; used when the server stops."""
+        """End every listener, after what it has not read yet; used when the server stops."""
         self.closed = True
         for listener in self._listeners:
             listener.end()
-        self._listeners.clear()
+
+    def abort(self) -> None:
+        """End the connections of those that are still there."""
+        for listener in self._listeners:
+            if listener.abort is not None:
+                listener.abort()
 
 
 def frame(event: str, data: bytes, event_id: str | None = None) -> bytes:
