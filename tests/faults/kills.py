@@ -177,7 +177,7 @@ def kill_api(folder: Path, rounds: int, seed: int) -> Outcome:
                 time.sleep(rng.uniform(0.05, 0.8))
                 outcome.recovery_s.append(killed_and_back(app))
             time.sleep(0.2)
-        compare_posted(app, posters, outcome, folder)
+        compare_posted(app, posters, outcome)
     finally:
         app.stop()
     return outcome
@@ -198,7 +198,7 @@ def kill_all_in_one(folder: Path, rounds: int, seed: int) -> Outcome:
                     ends.append(time.monotonic())
                     outcome.recovery_s.append(killed_and_back(app))
                 wait_for_probes(app, ollama)
-            compare_posted(app, posters, outcome, folder)
+            compare_posted(app, posters, outcome)
         finally:
             ends.append(time.monotonic())
             app.stop()
@@ -253,9 +253,9 @@ def models_of(app: App) -> list[str]:
 # -- what is found afterwards
 
 
-def compare_posted(app: App, posters: Sequence[Poster], outcome: Outcome, folder: Path) -> None:
+def compare_posted(app: App, posters: Sequence[Poster], outcome: Outcome) -> None:
     """Every acknowledged row once, in order; what was found in them is what an undisturbed server finds."""
-    undisturbed = App(folder / "undisturbed", ["serve"])
+    undisturbed = App(app.folder.with_name(app.folder.name + "-undisturbed"), ["serve"])
     undisturbed.start()
     try:
         for model, poster in zip(POSTED, posters, strict=True):
@@ -293,12 +293,10 @@ def compare_probed(
         ).fetchall()
     with contextlib.closing(sqlite3.connect(monitor.folder / "data" / "spool.db")) as connection:
         waiting = [json.loads(body) for (body,) in connection.execute("SELECT body FROM waiting")]
-    rows += [
-        (row["model"], row["eval_count"], moment_us(row["timestamp"]))
-        for row in waiting
-        if "eval_count" in row
-    ]
     count = Counter(number for _, number, _ in rows)
+    kept = count.keys() | {
+        row.get("eval_count") for row in waiting
+    }  # one may be in both: it would be known again
     outcome.rows += len(rows)
     outcome.doubled += sum(n - 1 for n in count.values())
     outcome.wrong += sum(number not in ollama.finished for number in count)
@@ -307,7 +305,7 @@ def compare_probed(
         outcome.wrong += times != sorted(times)
     for number, (asked, finished) in ollama.finished.items():
         was_broken_off = any(asked <= end < finished for end in ends)
-        if number not in count and not was_broken_off:
+        if number not in kept and not was_broken_off:
             age_s = min((end - finished for end in ends if end >= finished), default=0.0)
             outcome.in_flight += age_s < IN_FLIGHT_S
             outcome.lost += age_s >= IN_FLIGHT_S
