@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 log = logging.getLogger(__name__)
 
 QUEUE_LIMIT = 2_000  # frames a listener may fall behind before it is cut off; about a megabyte
-BEHIND = 100  # frames that nobody who reads leaves behind: the log says that one went like this
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +48,13 @@ class Listener:
     _frames: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT + 1))
     cut_off: bool = False
 
-    @property
-    def waiting(self) -> int:
-        """Frames that it has not taken yet."""
-        return self._frames.qsize()
-
     async def get(self) -> bytes | None:
         return await self._frames.get()
 
     def offer(self, frame: bytes) -> None:
         if self.cut_off:
             return
-        if self.waiting >= QUEUE_LIMIT:
+        if self._frames.qsize() >= QUEUE_LIMIT:
             log.warning(
                 "%s of the live stream does not keep up: cut off, %d frames behind", self.name, QUEUE_LIMIT
             )
@@ -100,8 +94,6 @@ class Hub:
 
     def unsubscribe(self, listener: Listener) -> None:
         self._listeners.discard(listener)
-        if not listener.cut_off and listener.waiting >= BEHIND:
-            log.warning("%s of the live stream was lost, %d frames behind", listener.name, listener.waiting)
 
     def publish(self, frame: bytes, about: Mapping[str, str]) -> None:
         """Offer a frame to every listener whose filter admits what it is about."""

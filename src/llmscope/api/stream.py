@@ -1,6 +1,7 @@
 """`GET /api/stream`: what happens, as server-sent events. A client that comes back is given what it missed."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -16,8 +17,10 @@ from llmscope.store import Series
 from llmscope.store import rows as r
 
 KEEP_ALIVE_S = 15.0
+STUCK_S = 10.0
 MOST_MISSED = 5_000  # more than this since the client left: reloading the window is quicker
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["stream"])
 
 
@@ -52,6 +55,7 @@ async def _events(
     request: Request, parts: Parts, selection: SeriesFilter, metric: str | None, cursor: str | None
 ) -> AsyncIterator[bytes]:
     name = f"{request.client.host}:{request.client.port}" if request.client else "a listener"
+    loop = asyncio.get_running_loop()
     abort = request.scope.get("extensions", {}).get("abort")
     listener = parts.hub.subscribe(selection.live(metric), name, abort)
     try:
@@ -68,7 +72,10 @@ async def _events(
                 continue
             if message is None:
                 return
+            given_s = loop.time()
             yield message
+            if loop.time() - given_s > STUCK_S:  # its connection has gone, or it reads again
+                log.warning("%s of the live stream took nothing for %.0f s", name, loop.time() - given_s)
     finally:
         parts.hub.unsubscribe(listener)
 
