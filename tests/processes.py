@@ -47,7 +47,9 @@ class App:
     arguments: list[str]
     port: int = field(default_factory=free_port)
     settings: dict[str, str] = field(default_factory=dict)  # as environment variables
+    program: list[str] = field(default_factory=lambda: [str(Path(sys.executable).parent / "llmscope")])
     process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
 
     @property
     def url(self) -> str:
@@ -55,11 +57,13 @@ class App:
 
     def start(self) -> None:
         """Start and wait for the first answer."""
+        begun = time.monotonic()
         self.start_only()
         wait_for(lambda: self.get("/healthz"), 60.0)
+        self.started_s = time.monotonic() - begun
 
     def start_only(self) -> None:
-        command = [str(Path(sys.executable).parent / "llmscope"), *self.arguments, "--port", str(self.port)]
+        command = [*self.program, *self.arguments, "--port", str(self.port)]
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.arguments[0] == "monitor":
             command = command[:-2]  # it listens on no port
@@ -68,11 +72,13 @@ class App:
                 command, cwd=self.folder, stdout=log, stderr=log, env=alone() | self.settings
             )
 
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(15)
-            self.process = None
+    def stop(self, how: int = signal.SIGTERM) -> int | None:
+        """End it and return its exit code; None when it was not running."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        process.send_signal(how)
+        return process.wait(60)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:

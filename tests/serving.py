@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import uvicorn
 
 from llmscope.access import Access
 from llmscope.api import Parts, create_app
+from llmscope.api.connection import Connection, listen
 from llmscope.api.forwarded import Forwarded
-from llmscope.connection import Connection
 from llmscope.engine import Engine
 from llmscope.ingest import Ingest
 from llmscope.live import Hub
@@ -110,11 +109,12 @@ async def served(
             dashboard=path.parent / "no-dashboard",
             access=access(store),
         )
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = listen("127.0.0.1", 0)
         api = create_app(parts)
         config = uvicorn.Config(
             Forwarded(api, trusted_proxies) if trusted_proxies else api,
             http=Connection,
+            ws="none",
             proxy_headers=False,
             log_level="error",
             lifespan="off",
@@ -133,6 +133,7 @@ async def served(
             hub.close()
             server.should_exit = True
             await serving
+            await parts.end()
             saving.cancel()
             await asyncio.wait([saving])
             listening.close()

@@ -15,7 +15,6 @@ ALLOWED: dict[str, set[str]] = {
     "simulator": set(),
     "spc": set(),
     "access": set(),
-    "connection": set(),
     "destination": set(),
     "probe": {"observation", "destination"},
     "outbox": {"observation"},
@@ -31,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"access", "observation", "spc", "store", "engine", "ingest", "findings", "live", "documents"},
     "app": {
         "observation", "settings", "live", "host", "simulator", "spc", "probe", "outbox", "monitor", "engine",
-        "store", "rolling", "notify", "documents", "findings", "ingest", "api", "access", "connection",
+        "store", "rolling", "notify", "documents", "findings", "ingest", "api", "access",
     },
     "doctor": {"settings", "host", "probe", "store"},
     "analyze": {"spc"},

@@ -36,6 +36,9 @@ CHUNK = 100_000  # rows read at a time
 NAMED_ROWS = 5  # rows that a warning names
 DAY_S = 86_400.0
 ChartKind = Literal["points", "buckets", "imr", "xbar-s", "p", "np", "u", "c", "ewma", "cusum"]
+LARGEST = 1e100  # beyond it nothing is measured, and squares no longer fit
+LARGEST_LOG = 700.0  # exp of a little more is no float
+FARTHEST_US = 2**62  # from 1970; the year 148,000
 
 
 class CannotAnalyze(ValueError):
@@ -109,6 +112,8 @@ def read(
         raise CannotAnalyze(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise CannotAnalyze(f"{path} is not a text file in UTF-8") from None
+    except csv.Error as error:
+        raise CannotAnalyze(f"{path} is not a CSV file: {error}") from None
 
 
 def _csv_chunks(text: TextIO, wanted: Sequence[str], path: str) -> Iterator[list[list[Any]]]:
@@ -137,7 +142,7 @@ def _json_chunks(text: TextIO, wanted: Sequence[str], path: str) -> Iterator[lis
                 continue
             try:
                 row = decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 raise CannotAnalyze(f"{path}, line {number} is not JSON") from None
             if not isinstance(row, dict):
                 raise CannotAnalyze(f"{path}, line {number} is not an object")
@@ -201,7 +206,7 @@ def _numbers(cells: Sequence[Any]) -> Floats:
         return (
             _finite(np.array(cells, dtype=np.float64)) if not isinstance(cells[0], bool) else _slowly(cells)
         )
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return _slowly(cells)
 
 
@@ -210,7 +215,7 @@ def _slowly(cells: Sequence[Any]) -> Floats:
 
 
 def _finite(values: Floats) -> Floats:
-    values[~np.isfinite(values)] = np.nan
+    values[~(np.abs(values) <= LARGEST)] = np.nan
     return values
 
 
@@ -219,7 +224,7 @@ def _number(cell: Any) -> float:
         return math.nan
     try:
         return float(cell)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return math.nan
 
 
@@ -236,6 +241,7 @@ def _time_us(cell: Any) -> float:
 
 
 def _times(times: Floats, name: str, table: Table) -> Integers:
+    times[~(np.abs(times) < FARTHEST_US)] = np.nan
     bad = np.flatnonzero(np.isnan(times))
     if len(bad) == len(times):
         raise CannotAnalyze(f"there is no time in column '{name}'")
@@ -579,11 +585,15 @@ def _bucket_analysis(analysis: Analysis, told: ManyVerdicts, values: Floats, opt
 # -- telling
 
 
+def _from_log(values: Any) -> Floats:
+    return np.asarray(np.exp(np.minimum(values, LARGEST_LOG)))
+
+
 def document(analysis: Analysis) -> dict[str, Any]:
     """The result as JSON would say it; numbers as arrays where they vary."""
     chart, options = analysis.chart, analysis.options
     panel = chart.main
-    unit = np.exp if analysis.scale == "log" and options.chart == "points" else np.asarray
+    unit = _from_log if analysis.scale == "log" and options.chart == "points" else np.asarray
     ucl, lcl = unit(panel.ucl), unit(panel.lcl)
     centres = [float(unit(np.array(c))) for c in chart.centres]
     if options.chart == "cusum" and options.target is not None:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -21,9 +22,9 @@ import uvicorn
 from llmscope import __version__, documents
 from llmscope.access import Access, Password, Session, Sessions, Token, Tokens, digest_of, read_key
 from llmscope.api import Parts, create_app
+from llmscope.api.connection import Connection, listen
 from llmscope.api.forwarded import Forwarded
 from llmscope.api.stream import status_frame
-from llmscope.connection import Connection
 from llmscope.engine import Engine
 from llmscope.host import HostSampler
 from llmscope.ingest import Ingest, NotStored
@@ -70,6 +71,10 @@ SYSTEM_EVERY_S = 2.0
 LARGE_BYTES = 100_000_000  # of a database whose upgrade is felt
 REMEDY = "run llmscope repair, or llmscope restore with a backup"
 MAX_CONNECTIONS = 3_000  # then 503; a listener of the live stream is one
+LISTENERS_GO_WITHIN_S = (
+    0.5  # at a stop: one that has not read by then is stuck, and comes back with its cursor
+)
+MOST_FILES = 65_536
 
 Say = Callable[[str], None]
 
@@ -144,6 +149,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._hub.close()
+        asyncio.get_running_loop().call_later(LISTENERS_GO_WITHIN_S, self._hub.abort)
         await super().shutdown(sockets)
 
 
@@ -152,22 +158,24 @@ def _clock_us() -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: turns Nagle off
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(2048)
+        return listen(host, port)
     except OSError as error:
-        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise StartError(
                 f"port {port} on {host} is in use, perhaps by another LLMscope; stop it, or pass --port"
             ) from None
         why = error.strerror or error
         raise StartError(f"cannot listen on {host}:{port}: {why}; pass another --host or --port") from None
-    listening.setblocking(False)
-    return listening
+
+
+def _allow_many_connections() -> None:
+    """Let this process hold as many open files as the system lets it; the usual 1,024 are soon taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and (soft < hard or hard == resource.RLIM_INFINITY):
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _refuse_to_stand_open(settings: Settings) -> None:
@@ -339,6 +347,7 @@ async def taking_in(settings: Settings, say: Say) -> AsyncIterator[Ingest]:
 async def _serving(settings: Settings, state: State, host: HostSampler, port: int) -> AsyncIterator[Parts]:
     """The API and the page over the database, from the first answer to the last write."""
     _refuse_to_stand_open(settings)
+    _allow_many_connections()
     listening = _listen(settings.host, port)
     try:
         opened = open_database(settings.db, _keep(settings))
@@ -398,6 +407,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
     finally:
         server.should_exit = True
         await serving
+        await parts.end()
         await _end(tasks)
         ingest.stop()
         await roller.finish()

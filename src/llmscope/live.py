@@ -4,8 +4,11 @@ A listener that was cut off comes back with the id of the last event it saw and 
 """
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
 
 QUEUE_LIMIT = 2_000  # frames a listener may fall behind before it is cut off; about a megabyte
 
@@ -34,9 +37,14 @@ EVERYTHING = Filter()
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """One subscriber: `get` gives the next frame, or None when it was cut off or the hub closed."""
+    """One subscriber: `get` gives the next frame, or None when it was cut off or the hub closed.
+
+    `name` says in the log who it was; `abort` ends its connection, which may be waiting for it to read.
+    """
 
     filter: Filter = EVERYTHING
+    name: str = "a listener"
+    abort: Callable[[], object] | None = None
     _frames: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT + 1))
     cut_off: bool = False
 
@@ -47,7 +55,14 @@ class Listener:
         if self.cut_off:
             return
         if self._frames.qsize() >= QUEUE_LIMIT:
+            log.warning(
+                "%s of the live stream does not keep up: cut off, %d frames behind", self.name, QUEUE_LIMIT
+            )
+            while not self._frames.empty():  # it can have them from the store when it comes back
+                self._frames.get_nowait()
             self.end()
+            if self.abort is not None:
+                self.abort()
         else:
             self._frames.put_nowait(frame)
 
@@ -67,8 +82,10 @@ class Hub:
     def __len__(self) -> int:
         return len(self._listeners)
 
-    def subscribe(self, wanted: Filter = EVERYTHING) -> Listener:
-        listener = Listener(wanted)
+    def subscribe(
+        self, wanted: Filter = EVERYTHING, name: str = "a listener", abort: Callable[[], object] | None = None
+    ) -> Listener:
+        listener = Listener(wanted, name, abort)
         if self.closed:
             listener.end()
         else:
@@ -85,11 +102,16 @@ class Hub:
                 listener.offer(frame)
 
     def close(self) -> None:
-        """End every listener; used when the server stops."""
+        """End every listener, after what it has not read yet; used when the server stops."""
         self.closed = True
         for listener in self._listeners:
             listener.end()
-        self._listeners.clear()
+
+    def abort(self) -> None:
+        """End the connections of those that are still there."""
+        for listener in self._listeners:
+            if listener.abort is not None:
+                listener.abort()
 
 
 def frame(event: str, data: bytes, event_id: str | None = None) -> bytes:

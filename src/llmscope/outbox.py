@@ -126,7 +126,7 @@ class HttpTransport:
             retry_after = response.headers.get("Retry-After", "")
             raise NotDelivered(
                 f"HTTP {response.status}: {_problem(text)[1]}{HINTS.get(response.status, '')}",
-                float(retry_after) if retry_after.isdigit() else None,
+                float(retry_after) if retry_after.isdecimal() else None,
             )
 
 

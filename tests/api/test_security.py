@@ -13,7 +13,7 @@ from tests.serving import OCEAN, Served, eventually, served, wall_us
 
 from llmscope.access import Access, Password, Sessions, Token, Tokens, digest_of
 from llmscope.api import stream
-from llmscope.connection import Connection
+from llmscope.api.connection import Connection
 from llmscope.live import Hub
 from llmscope.store import Store
 
@@ -197,7 +197,7 @@ async def test_who_invents_proxies_before_the_trusted_one_gains_no_tries(tmp_pat
 async def test_a_request_that_never_becomes_whole_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr(Connection, "arrives_within_s", 0.3)
+    monkeypatch.setattr(Connection, "request_within_s", 0.3)
     async with served(tmp_path / "test.db") as api:
         host, port = api.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -230,7 +230,7 @@ async def test_a_head_without_end_is_given_up(tmp_path: Path) -> None:
 async def test_a_long_request_and_a_kept_connection_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Connection, "arrives_within_s", 0.2)
+    monkeypatch.setattr(Connection, "request_within_s", 0.2)
     async with served(tmp_path / "test.db") as api:
         async with api.http.get(f"{api.url}/api/stream") as listening:
             await asyncio.sleep(0.5)

@@ -103,7 +103,8 @@ async def test_a_bad_network_is_named(
     async with faulty(llama_server.port) as proxy:
         proxy.faults = FAULTS[fault]
         url = f"http://127.0.0.1:{proxy.port}/v1"
-        target = Target(provider="openai", base_url=url, model="tiny", num_predict=50, timeout_s=0.5)
+        timeout_s = 0.5 if kind == "timeout" else 20.0
+        target = Target(provider="openai", base_url=url, model="tiny", num_predict=50, timeout_s=timeout_s)
         seen = await probe(target, http, CLOCK)
 
     assert seen is not None

@@ -26,7 +26,7 @@ def close(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@settings(SEEDED, max_examples=25)
+@settings(SEEDED, max_examples=15)
 @given(made(), st.lists(st.integers(1, 2_599), max_size=3))
 def test_many_at_once_find_what_one_by_one_finds(data: Made, cuts: list[int]) -> None:
     chart = data.chart()

@@ -124,7 +124,8 @@ def create_app(parts: Parts) -> ASGIApp:
     """The ASGI application over these parts."""
     app = _routes()
     app.state.parts = parts
-    app.state.jobs = backtest.Jobs()
+    app.state.jobs = jobs = backtest.Jobs()
+    parts.at_end.append(jobs.close)
     page = parts.dashboard
     files = [f"/{file.relative_to(page).as_posix()}" for file in page.rglob("*") if file.is_file()]
     if "/index.html" in files:

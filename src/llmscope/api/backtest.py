@@ -96,6 +96,13 @@ class Jobs:
         job.task = asyncio.create_task(_run(job, new, database))
         return job
 
+    async def close(self) -> None:
+        """Kill what runs, and wait for it."""
+        tasks = [job.task for job in self.by_id.values() if job.task is not None and not job.task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def running(self) -> int:
         return sum(1 for job in self.by_id.values() if job.state == "running")
 
@@ -144,6 +151,7 @@ async def _run(job: Job, new: NewBacktest, database: str) -> None:
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
+        await process.communicate()
         raise
     if job.state == "cancelled":
         return

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from llmscope.api.parts import Parts, Selection, parts_of
+from llmscope.api.parts import Hours, Parts, Selection, parts_of
 from llmscope.api.shapes import IncidentOut, IncidentPageOut, PhaseOut
 from llmscope.documents import phase_document
 from llmscope.store import Incident
@@ -27,13 +27,13 @@ class Said(BaseModel):
 async def list_incidents(
     request: Request,
     selection: Selection,
-    hours: Annotated[float | None, Query(gt=0, description="Only those of the last so many hours.")] = None,
+    hours: Hours = None,
     state: Annotated[
         Literal["open", "recovered", "accepted", "ended"] | None,
         Query(description="Only those in this state."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> Response:
     """Incidents, newest first, each with its alarms. Superseded ones, of judgements made again, are left out."""
     parts = parts_of(request)

@@ -1,6 +1,6 @@
 """What the routes work with, handed to them on the application's state, and the filters they share."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,12 @@ class Parts:
     system: Callable[[], dict[str, Any]]
     dashboard: Path
     access: Access = field(default_factory=Access)
+    at_end: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    async def end(self) -> None:
+        """End what the routes have begun; when the server stops."""
+        for end in self.at_end:
+            await end()
 
 
 def parts_of(request: Request) -> Parts:
@@ -68,3 +74,8 @@ def _selection(
 
 
 Selection = Annotated[SeriesFilter, Depends(_selection)]
+
+LONGEST_HOURS = 876_600  # a century: beyond it an instant no longer fits what the database can hold
+Hours = Annotated[
+    float | None, Query(gt=0, le=LONGEST_HOURS, description="Only those of the last so many hours.")
+]

@@ -204,7 +204,7 @@ async def spc_window(
     """
     if metric not in METRICS:
         return problem(422, f"metric: '{metric}' is not one of {', '.join(METRICS)}", [not_valid("metric")])
-    if since is not None and not (since.isdigit() and len(since) < 19):
+    if since is not None and not (since.isdecimal() and len(since) < 19):
         return problem(422, "since: is not a cursor of this API", [not_valid("since")])
     wanted = FIELDS if fields is None else tuple(fields.split(","))
     if fields == "none":

@@ -113,8 +113,17 @@ def decode(body: bytes, lines: bool = False) -> Sequence[Observation]:
             raise
     except msgspec.ValidationError as error:
         _refuse_value(error)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse_text(body, error)
+
+
+def _not_utf8(body: bytes) -> int:
+    """Where the body stops being UTF-8."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _refuse_value(error: msgspec.ValidationError) -> NoReturn:
@@ -131,7 +140,7 @@ def _refuse_value(error: msgspec.ValidationError) -> NoReturn:
     raise Refused(422, f"{where}{field or 'body'}: {message}", row, field or "body") from None
 
 
-def _refuse_text(body: bytes, error: msgspec.DecodeError) -> NoReturn:
+def _refuse_text(body: bytes, error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> NoReturn:
     """Say where the text stops being JSON: the field of a NaN, or the last field before the fault."""
     if not body.strip():
         raise Refused(422, "body: is empty; send a JSON object, an array or NDJSON", None, "body") from None
@@ -156,6 +165,8 @@ def _refuse_text(body: bytes, error: msgspec.DecodeError) -> NoReturn:
         where = f"row {row}: " if row is not None else ""
         raise Refused(422, f"{where}{field}: must be a finite number", row, field) from None
     position = int(found[1]) if (found := re.search(r"byte (\d+)", str(error))) else len(body)
+    if isinstance(error, UnicodeDecodeError):  # counts from where its string begins
+        position = _not_utf8(body)
     names = re.findall(rb'"([a-z_]{1,40})"\s*:', body[: position + 1])
     field = names[-1].decode() if names else "body"
     raise Refused(400, f"{field}: the body is not valid JSON: {error}", None, field) from None

@@ -1,6 +1,7 @@
 """`GET /api/stream`: what happens, as server-sent events. A client that comes back is given what it missed."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
@@ -19,8 +20,10 @@ from llmscope.store import rows as r
 KEEP_ALIVE_S = 15.0
 LOOK_AT_CALLER_S = 2.0  # at least, and with the next event: a session that is over hears no more
 MOST_LISTENERS = 1_000  # each holds a connection and may hold a queue
+STUCK_S = 10.0
 MOST_MISSED = 5_000  # more than this since the client left: reloading the window is quicker
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["stream"])
 
 
@@ -53,17 +56,25 @@ async def stream(
     caller: Caller = request.scope["llmscope.caller"]
     cursor = last_event_id_header or last_event_id
     return StreamingResponse(
-        _events(parts, selection, metric, cursor, caller.goes_on),
+        _events(request, parts, selection, metric, cursor, caller.goes_on),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _events(
-    parts: Parts, selection: SeriesFilter, metric: str | None, cursor: str | None, goes_on: Callable[[], bool]
+    request: Request,
+    parts: Parts,
+    selection: SeriesFilter,
+    metric: str | None,
+    cursor: str | None,
+    goes_on: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
     """The stream, until the listener is cut off or may listen no longer: that is looked at now and then."""
-    listener = parts.hub.subscribe(selection.live(metric))
+    name = f"{request.client.host}:{request.client.port}" if request.client else "a listener"
+    loop = asyncio.get_running_loop()
+    abort = request.scope.get("extensions", {}).get("abort")
+    listener = parts.hub.subscribe(selection.live(metric), name, abort)
     try:
         # Nothing is awaited between subscribing and collecting what was missed: no gap and no double.
         first = [frame("about", orjson.dumps(parts.about())), frame("system", orjson.dumps(parts.system()))]
@@ -83,7 +94,10 @@ async def _events(
                     return
             if message is None:
                 return
+            given_s = loop.time()
             yield message
+            if loop.time() - given_s > STUCK_S:  # its connection has gone, or it reads again
+                log.warning("%s of the live stream took nothing for %.0f s", name, loop.time() - given_s)
     finally:
         parts.hub.unsubscribe(listener)
 
@@ -93,7 +107,7 @@ def _missed(parts: Parts, selection: SeriesFilter, metric: str | None, cursor: s
     if not cursor:
         return []
     reset = [frame("reset", b"{}", str(parts.ingest.last_id))]
-    if not cursor.isdigit() or len(cursor) > 18 or int(cursor) > parts.ingest.last_id:
+    if not cursor.isdecimal() or len(cursor) > 18 or int(cursor) > parts.ingest.last_id:
         return reset
     since = int(cursor)
     chosen = selection.series(parts.store)

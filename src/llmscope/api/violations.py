@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from llmscope import documents
-from llmscope.api.parts import Parts, Selection, SeriesFilter, parts_of
+from llmscope.api.parts import Hours, Parts, Selection, SeriesFilter, parts_of
 from llmscope.api.shapes import AcknowledgedOut, ContextOut, ViolationOut, ViolationPageOut
 from llmscope.observation import METRICS, tokens_per_second
 from llmscope.spc.rules import RULES
@@ -34,7 +34,7 @@ router = APIRouter(tags=["violations"])
 def _query(
     request: Request,
     selection: Selection,
-    hours: Annotated[float | None, Query(gt=0, description="Only those of the last so many hours.")] = None,
+    hours: Hours = None,
     metric: Annotated[str | None, Query(description="Only this metric.")] = None,
     rule: Annotated[str | None, Query(description="Only these rules, comma-separated: R1,R2")] = None,
     acknowledged: Annotated[bool | None, Query(description="Only acknowledged ones, or only others.")] = None,
@@ -268,7 +268,8 @@ def _position(after: str | None) -> tuple[int, int] | None:
     if after is None:
         return None
     first_us, dash, violation_id = after.partition("-")
-    if not (dash and first_us.isdigit() and violation_id.isdigit() and len(after) < 40):
+    known = dash and all(part.isdecimal() and len(part) < 19 for part in (first_us, violation_id))
+    if not known:
         raise HTTPException(422, "after: is not the `next` of a page")
     return int(first_us), int(violation_id)
 

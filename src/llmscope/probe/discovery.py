@@ -1,13 +1,12 @@
 """What is at an address: which protocol it speaks, which models it has, and why it cannot be reached."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from llmscope.observation import ErrorKind
-from llmscope.probe.exchange import ProbeFailed, ask
+from llmscope.probe.exchange import ProbeFailed, ask, entries
 from llmscope.probe.ollama import full_name
 from llmscope.probe.openai import api_root
 from llmscope.probe.target import Provider, Target, headers_for, server_of, split_url, url_of
@@ -133,10 +132,10 @@ async def _models(
     headers = headers_for(base_url, api_key)
     if provider == "openai":
         listed = await ask(http, f"{api_root(base_url)}/models", headers)
-        return (), tuple(str(entry["id"]) for entry in _entries(listed, "data") if "id" in entry)
-    tags = list(_entries(await ask(http, f"{base_url}/api/tags", headers), "models"))
+        return (), tuple(str(entry["id"]) for entry in entries(listed, "data") if "id" in entry)
+    tags = list(entries(await ask(http, f"{base_url}/api/tags", headers), "models"))
     try:
-        running = list(_entries(await ask(http, f"{base_url}/api/ps", headers), "models"))
+        running = list(entries(await ask(http, f"{base_url}/api/ps", headers), "models"))
     except ProbeFailed as failure:
         if failure.status is None:
             raise
@@ -155,8 +154,3 @@ def _answers(entry: dict[str, Any]) -> bool:
         return "completion" in capabilities
     details = entry.get("details")
     return not (isinstance(details, dict) and details.get("family") in NO_LANGUAGE)
-
-
-def _entries(document: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    listed = document.get(key)
-    yield from (entry for entry in listed if isinstance(entry, dict)) if isinstance(listed, list) else ()

@@ -141,7 +141,8 @@ class Exchange:
 
     def failed(self, failure: ProbeFailed) -> Observation:
         """The observation of a failure: its kind and message, and nothing that could pass for a latency."""
-        message = self._target.without_secrets(failure.message)[:MAX_MESSAGE]
+        message = failure.message.encode(errors="replace").decode()  # a header may hold what is no text
+        message = self._target.without_secrets(message)[:MAX_MESSAGE]
         return self._observation(ok=False, error_kind=failure.kind, error=message)
 
     def _observation(self, **fields: Any) -> Observation:
@@ -180,7 +181,7 @@ async def _expect_ok(response: aiohttp.ClientResponse) -> None:
     text = (await _bounded(response, MAX_ERROR_BYTES)).decode(errors="replace").strip()
     try:
         said = error_in(msgspec.json.decode(text))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         said = None if text.startswith("<") else text
     message = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     raise ProbeFailed(KIND_OF_STATUS.get(status, "server_error"), message, status)
@@ -192,6 +193,12 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     while len(body) < most and (data := await response.content.readany()):
         body += data
     return bytes(body[:most])
+
+
+def entries(document: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    """The objects in the list of that name; none where there is no such list."""
+    listed = document.get(key)
+    yield from (entry for entry in listed if isinstance(entry, dict)) if isinstance(listed, list) else ()
 
 
 def error_in(document: object) -> str | None:
@@ -208,8 +215,8 @@ def json_object(text: bytes, is_whole: bool = True) -> dict[str, Any]:
     """The object in a line; raises ProbeFailed: truncated when the line broke off, else bad_response."""
     try:
         document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        if not is_whole:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if not is_whole and not text.lstrip().startswith(b"<"):  # a page is no line that broke off
             raise ProbeFailed("truncated", "the answer broke off in the middle of a line") from None
         start = text[:60].decode(errors="replace").strip()
         raise ProbeFailed("bad_response", f"not JSON: {start!r}") from None
@@ -243,7 +250,7 @@ def failures_named(within_s: float) -> Iterator[None]:
             "truncated", f"the server {how} the connection before the answer was whole"
         ) from None
     except aiohttp.ClientResponseError as error:
-        raise ProbeFailed("bad_response", f"not HTTP: {error.message}") from None
+        raise ProbeFailed("bad_response", f"not HTTP: {' '.join(error.message.split())}") from None
     except aiohttp.ClientError as error:
         raise ProbeFailed("bad_response", f"{type(error).__name__}: {error}") from None
 
@@ -267,6 +274,8 @@ def rfc3339(time_us: int) -> str:
 def duration_ms(value: object, per_ms: float = 1.0) -> float | None:
     """A duration that a server reports, in ms; None when it is absent or no duration at all."""
     if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and value.bit_length() > 64:  # would not fit a float
         return None
     ms = value / per_ms
     return round(ms, 6) if 0.0 <= ms <= MAX_DURATION_MS else None

@@ -17,6 +17,7 @@ from llmscope.probe.exchange import (
     ask,
     count,
     duration_ms,
+    entries,
     error_in,
     json_object,
 )
@@ -64,7 +65,7 @@ async def find_loaded(target: Target, http: aiohttp.ClientSession) -> Loaded | N
             return None
         raise
     wanted = full_name(target.model)
-    for entry in document.get("models") or ():
+    for entry in entries(document, "models"):
         if wanted in (full_name(str(entry.get("name"))), full_name(str(entry.get("model")))):
             return Loaded(count(entry.get("context_length")) or None)
     return None

@@ -24,6 +24,9 @@ CLIPPED_AT = 3.0  # sigma: in the variance of a bucket; a single spike is for SP
 # the interval come less often, and the chart must not go blind to the worst of changes. This far out, in standard
 # errors of independent scores, chance takes one bucket in 370 of those with few points, of which there are few.
 FAR_OUT = 3.0
+LATE_BUCKETS = (
+    4  # a point that is older than the one before by more of them is no late one: time was turned back
+)
 MERGED_POINTS = 3  # real traffic: fewer points than this wait for the next bucket
 
 
@@ -122,6 +125,9 @@ _DTYPES = (np.int64, np.float64, np.float64, np.int64, np.float64, np.bool_, *[n
 class Collector:
     """Gathers points into buckets.
 
+    A point that is a little late goes into the open bucket. One that lies further back (a clock was
+    turned back, or a day is delivered late) ends it, and buckets are counted from there.
+
     An innovation is what a score adds to the one before: (s - phi s') / sqrt(1 - phi^2). A spike is one that
     lies `spike_at` above the mean of its bucket, so that a level that moves makes no spikes; with fewer than 4
     points a bucket, above zero.
@@ -155,11 +161,12 @@ class Collector:
         """Take a point; the bucket that it completes, if it does."""
         cadence = self.cadence
         done: Bucket | None = None
-        if time_us - self.last_us > self._gap_us:
+        is_turned_back = self.last_us - time_us > LATE_BUCKETS * cadence.width_us
+        if is_turned_back or time_us - self.last_us > self._gap_us:
             self.last_score = None
         last = self.last_score
         slot = time_us // cadence.width_us if self._by_clock else self.slot + (2 if last is None else 1)
-        if slot > self.slot:
+        if slot > self.slot or is_turned_back:
             if self.values:
                 done = self._complete()
             if not self.values:
@@ -212,7 +219,7 @@ class Collector:
     def add_many(self, values: Floats, ids: Integers, times_us: Integers) -> Buckets:
         """Take many points in order of arrival: the same buckets as one by one, to the last bits of rounding."""
         n = len(values)
-        if n < 2 or not self.cadence.by_clock:
+        if n < 2 or not self.cadence.by_clock or self._is_turned_back(times_us):
             return self._add_each(values, ids, times_us)
         slots = np.maximum(np.maximum.accumulate(times_us // self.cadence.width_us), self.slot)
         edges = np.flatnonzero(slots[1:] > slots[:-1]) + 1
@@ -226,6 +233,10 @@ class Collector:
         whole = self._whole(values, ids, times_us, slots, edges)
         tail = self._add_each(values[stop:n], ids[stop:n], times_us[stop:n])
         return Buckets.joined([head, Buckets.of([last] if last else []), whole, tail])
+
+    def _is_turned_back(self, times_us: Integers) -> bool:
+        """Whether the clock of these points goes back by more than what comes late."""
+        return bool((np.diff(times_us, prepend=self.last_us) < -LATE_BUCKETS * self.cadence.width_us).any())
 
     def _is_plain(self, times_us: Integers, slots: Integers, counts: Integers) -> bool:
         """Whether traffic leaves no bucket short and none out, so that nothing is merged."""
