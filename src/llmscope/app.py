@@ -19,6 +19,7 @@ import uvicorn
 
 from llmscope import __version__, documents
 from llmscope.api import Parts, create_app
+from llmscope.api.below import Below
 from llmscope.api.stream import status_frame
 from llmscope.engine import Engine
 from llmscope.host import HostSampler
@@ -26,7 +27,7 @@ from llmscope.ingest import Ingest
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
 from llmscope.observation import METRICS, Observation
-from llmscope.outbox import DirectTransport, HttpTransport, Outbox, SpoolInUse, Transport
+from llmscope.outbox import DirectTransport, HttpTransport, Outbox, Spool, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.rolling import Roller
 from llmscope.settings import Settings, TargetSetting
@@ -43,6 +44,8 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
+ALIVE_EVERY_S = 10.0  # a health check may call a monitor dead that has not touched its file for a minute
+STANDBY_LOOKS_S = 5.0  # a restarted monitor has its spool back before a standby has seen it free twice
 
 Say = Callable[[str], None]
 
@@ -60,6 +63,7 @@ class State:
     budget: str
     min_change_percent: float
     slo: Sequence[dict[str, Any]] = ()
+    docs: str = "/docs"
     notice: str | None = None
     targets: list[Target] = field(default_factory=list)
 
@@ -84,13 +88,15 @@ class State:
             "budget": self.budget,
             "min_change_percent": self.min_change_percent,
             "slo": list(self.slo),
-            "docs": "/docs",
+            "docs": self.docs,
         }
 
 
 def _state(mode: str, interval_s: float | None, settings: Settings) -> State:
     slo = [promise.model_dump() for promise in settings.slo]
-    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change, slo)
+    return State(
+        mode, interval_s, settings.budget, 100.0 * settings.min_change, slo, f"{settings.root_path}/docs"
+    )
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -186,7 +192,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         dashboard=DASHBOARD,
     )
     config = uvicorn.Config(
-        create_app(parts),
+        Below(settings.root_path, create_app(parts)) if settings.root_path else create_app(parts),
         log_level="warning",
         access_log=False,  # costs 39 % of the throughput
         lifespan="off",
@@ -272,13 +278,59 @@ async def run_serve(settings: Settings, say: Say) -> None:
 async def run_monitor(settings: Settings, say: Say) -> None:
     """Probe the targets and post to the API until SIGINT or SIGTERM. Raises StartError."""
     state = _state("monitor", settings.interval, settings)
-    async with _stopped_by_signal() as stop, aiohttp.ClientSession() as http:
+    alive = settings.spool.with_name("monitor.alive")
+    async with _stopped_by_signal() as stop, _shown_alive(alive), aiohttp.ClientSession() as http:
+        if settings.standby:
+            await _stand_by(settings.spool, stop, say)
+            if stop.is_set():
+                return
         with HostSampler() as host:
             async with _monitoring(settings, state, host, HttpTransport(settings.api, http), say):
                 say(
                     f"LLMscope {__version__} monitor: posting to {settings.api} every {settings.interval:g} s"
                 )
                 await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def _shown_alive(path: Path) -> AsyncIterator[None]:
+    """Touches a file while the event loop turns: what a health check of a program without a port can look at."""
+
+    def touch() -> None:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    async def touch_again() -> None:
+        while True:
+            touch()
+            await asyncio.sleep(ALIVE_EVERY_S)
+
+    touching = asyncio.create_task(touch_again())
+    try:
+        yield
+    finally:
+        await _end([touching])
+
+
+async def _stand_by(spool: Path, stop: asyncio.Event, say: Say) -> None:
+    """Wait until no other monitor uses the spool, or until `stop`. One that was seen must be gone at two looks."""
+    looks_left = 1
+    while not stop.is_set():
+        try:
+            Spool(spool).close()
+        except SpoolInUse:
+            if looks_left == 1:
+                say(f"Standing by: another monitor uses {spool}.")
+            looks_left = 2
+        except (sqlite3.Error, OSError):
+            return  # whoever opens it next says what is wrong
+        else:
+            looks_left -= 1
+            if looks_left == 0:
+                return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), STANDBY_LOOKS_S)
 
 
 async def run_up(settings: Settings, say: Say) -> None:
@@ -298,7 +350,9 @@ async def run_up(settings: Settings, say: Say) -> None:
 
 
 def _say_where(settings: Settings, port: int, say: Say) -> None:
-    say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
+    say(
+        f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}{settings.root_path}  (data in {settings.db})"
+    )
 
 
 def _shown(host: str) -> str:

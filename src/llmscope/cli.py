@@ -65,6 +65,12 @@ Api = Annotated[
 ]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")]
+RootPath = Annotated[
+    str | None,
+    typer.Option(
+        "--root-path", metavar="PATH", help="Path below which a reverse proxy shows it, such as /llmscope."
+    ),
+]
 Insecure = Annotated[
     bool | None,
     typer.Option(
@@ -201,6 +207,7 @@ def up(
     spool: Spool = None,
     host: Host = None,
     port: Port = None,
+    root_path: RootPath = None,
     insecure: Insecure = None,
     budget: AlarmBudget = None,
     min_change: MinChange = None,
@@ -244,6 +251,7 @@ def up(
         spool=spool,
         host=host,
         port=port,
+        root_path=root_path,
         insecure=insecure,
         log_level=log_level,
         budget=budget,
@@ -260,6 +268,7 @@ def up(
 def serve(
     host: Host = None,
     port: Port = None,
+    root_path: RootPath = None,
     db: Database = None,
     insecure: Insecure = None,
     budget: AlarmBudget = None,
@@ -283,6 +292,7 @@ def serve(
         config,
         host=host,
         port=port,
+        root_path=root_path,
         db=db,
         insecure=insecure,
         log_level=log_level,
@@ -307,6 +317,10 @@ def monitor(
     num_predict: NumPredict = None,
     probe_when: ProbeWhen = None,
     spool: Spool = None,
+    standby: Annotated[
+        bool | None,
+        typer.Option("--standby", help="Wait while another monitor uses the spool; then take over."),
+    ] = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -329,6 +343,7 @@ def monitor(
         num_predict=num_predict,
         probe_when=probe_when,
         spool=spool,
+        standby=standby,
         log_level=log_level,
     )
     _run(app.run_monitor(loaded, _say))

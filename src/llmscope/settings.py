@@ -47,6 +47,7 @@ METRIC_KEYS = (
     "tokens_per_second",
 )
 DURATIONS = ("latency", "ttft", "queue", "load")  # of these metrics, those that are shown in seconds
+OWN_PATHS = ("api", "assets", "docs", "healthz", "readyz")  # below one of these a request could mean either
 
 
 class WrongSetting(ValueError):
@@ -200,6 +201,20 @@ def slo_list(value: Any) -> Any:
     return tuple(found)
 
 
+def sub_path(value: str) -> str:
+    """A path of a server below which another one is shown; empty for none.
+
+    >>> [sub_path(text) for text in ("/llmscope/", "tools/llmscope", "/", "")]
+    ['/llmscope', '/tools/llmscope', '', '']
+    """
+    path = value.strip().strip("/")
+    if re.fullmatch(r"[\w.~-]+(/[\w.~-]+)*|", path, re.ASCII) is None:
+        raise ValueError("must be a path such as /llmscope")
+    if path.partition("/")[0] in OWN_PATHS:
+        raise ValueError(f"must not begin with one of LLMscope's own paths: {', '.join(OWN_PATHS)}")
+    return f"/{path}" if path else ""
+
+
 def from_json(value: Any) -> Any:
     """What a JSON text says: lists of tables have no better form in the environment."""
     if not isinstance(value, str):
@@ -253,10 +268,20 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port to listen on; when not set, 8081 for `up` and 8000 for `serve`."
     )
+    root_path: Annotated[str, AfterValidator(sub_path)] = Field(
+        "",
+        description="The path below which a reverse proxy shows this server, such as `/llmscope`; the proxy may take "
+        "it off or leave it on.",
+    )
     targets: Annotated[list[TargetSetting], BeforeValidator(from_json)] = Field(
         default_factory=lambda: [TargetSetting()],
         min_length=1,
         description="What to watch: a list of `{url, model, provider}`; see below.",
+    )
+    standby: bool = Field(
+        False,
+        description="`llmscope monitor` waits while another one uses its spool, and takes over when that one has "
+        "ended.",
     )
     api: Annotated[str, BeforeValidator(api_address)] = Field(
         "http://127.0.0.1:8000",

@@ -1,0 +1,53 @@
+"""A monitor that stands by: one at a time uses the spool, and the next takes over when it has ended."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.processes import App, wait_for
+
+
+def monitor(folder: Path, target: str) -> App:
+    flags = ["--api", "http://127.0.0.1:9", "--target", target, "--spool", str(folder / "spool.db")]
+    return App(folder / target.rpartition(":")[2], ["monitor", "--standby", *flags])
+
+
+def said(app: App) -> str:
+    return (app.folder / "log").read_text()
+
+
+def test_a_second_monitor_waits_and_takes_over_when_the_first_is_gone(tmp_path: Path) -> None:
+    first, second = monitor(tmp_path, "http://127.0.0.1:9"), monitor(tmp_path, "http://127.0.0.1:10")
+    first.start_only()
+    wait_for(lambda: "posting to" in said(first))
+    second.start_only()
+    wait_for(lambda: "Standing by" in said(second))
+
+    assert "posting to" not in said(second)
+    first.stop(signal.SIGKILL)
+    wait_for(lambda: "posting to" in said(second))
+    second.stop()
+
+
+def test_a_monitor_that_stands_by_ends_at_once_when_told(tmp_path: Path) -> None:
+    first, second = monitor(tmp_path, "http://127.0.0.1:9"), monitor(tmp_path, "http://127.0.0.1:10")
+    first.start_only()
+    wait_for(lambda: "posting to" in said(first))
+    second.start_only()
+    wait_for(lambda: "Standing by" in said(second))
+    assert second.process is not None
+    second.process.send_signal(signal.SIGTERM)
+
+    assert second.process.wait(4) == 0
+    first.stop()
+
+
+def test_a_monitor_touches_a_file_while_it_runs(tmp_path: Path) -> None:
+    one = monitor(tmp_path, "http://127.0.0.1:9")
+    one.start_only()
+    alive = tmp_path / "monitor.alive"
+    wait_for(alive.exists)
+    os.utime(alive, (0, 0))
+    wait_for(lambda: alive.stat().st_mtime > 0)
+
+    one.stop()
