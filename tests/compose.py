@@ -173,8 +173,8 @@ def crash(service: str) -> None:
     """Kill the container's program as if it had crashed; after `docker kill` Docker would leave it alone."""
     pid = container(service)["State"]["Pid"]
     program = f"import os; os.kill({pid}, 9)"
-    as_root = ("--rm", "--privileged", "--pid=host", "--user=0", "--entrypoint=python")
-    run("docker", "run", *as_root, f"llmscope:{TAG}", "-c", program)
+    killer = ("--rm", "--pid=host", "--user=0", "--cap-drop=ALL", "--cap-add=KILL", "--entrypoint=python")
+    run("docker", "run", *killer, f"llmscope:{TAG}", "-c", program)
 
 
 def check_crashes(page: Page) -> None:

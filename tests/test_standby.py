@@ -44,8 +44,9 @@ def test_a_monitor_that_stands_by_ends_at_once_when_told(tmp_path: Path) -> None
 
 def test_a_monitor_touches_a_file_while_it_runs(tmp_path: Path) -> None:
     one = monitor(tmp_path, "http://127.0.0.1:9")
+    alive = tmp_path / "alive"
+    one.arguments += ["--alive-file", str(alive)]
     one.start_only()
-    alive = tmp_path / "monitor.alive"
     wait_for(alive.exists)
     os.utime(alive, (0, 0))
     wait_for(lambda: alive.stat().st_mtime > 0)

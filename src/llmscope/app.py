@@ -278,8 +278,8 @@ async def run_serve(settings: Settings, say: Say) -> None:
 async def run_monitor(settings: Settings, say: Say) -> None:
     """Probe the targets and post to the API until SIGINT or SIGTERM. Raises StartError."""
     state = _state("monitor", settings.interval, settings)
-    alive = settings.spool.with_name("monitor.alive")
-    async with _stopped_by_signal() as stop, _shown_alive(alive), aiohttp.ClientSession() as http:
+    shown_alive = _shown_alive(settings.alive_file) if settings.alive_file else contextlib.nullcontext()
+    async with _stopped_by_signal() as stop, shown_alive, aiohttp.ClientSession() as http:
         if settings.standby:
             await _stand_by(settings.spool, stop, say)
             if stop.is_set():

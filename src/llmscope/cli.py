@@ -321,6 +321,10 @@ def monitor(
         bool | None,
         typer.Option("--standby", help="Wait while another monitor uses the spool; then take over."),
     ] = None,
+    alive_file: Annotated[
+        Path | None,
+        typer.Option("--alive-file", metavar="FILE", help="Touched every 10 s, for health checks."),
+    ] = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -344,6 +348,7 @@ def monitor(
         probe_when=probe_when,
         spool=spool,
         standby=standby,
+        alive_file=alive_file,
         log_level=log_level,
     )
     _run(app.run_monitor(loaded, _say))

@@ -283,6 +283,11 @@ class Settings(BaseSettings):
         description="`llmscope monitor` waits while another one uses its spool, and takes over when that one has "
         "ended.",
     )
+    alive_file: Path | None = Field(
+        None,
+        description="A file that `llmscope monitor` touches every 10 s while it runs, for health checks: it listens on "
+        "no port.",
+    )
     api: Annotated[str, BeforeValidator(api_address)] = Field(
         "http://127.0.0.1:8000",
         description="The API that `llmscope monitor` posts to.",
