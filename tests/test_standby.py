@@ -1,10 +1,15 @@
 """A monitor that stands by: one at a time uses the spool, and the next takes over when it has ended."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 
+import pytest
 from tests.processes import App, wait_for
+
+from llmscope import app
+from llmscope.outbox import Spool
 
 
 def monitor(folder: Path, target: str) -> App:
@@ -12,21 +17,25 @@ def monitor(folder: Path, target: str) -> App:
     return App(folder / target.rpartition(":")[2], ["monitor", "--standby", *flags])
 
 
-def said(app: App) -> str:
-    return (app.folder / "log").read_text()
+def said(one: App) -> str:
+    return (one.folder / "log").read_text()
 
 
-def test_a_second_monitor_waits_and_takes_over_when_the_first_is_gone(tmp_path: Path) -> None:
-    first, second = monitor(tmp_path, "http://127.0.0.1:9"), monitor(tmp_path, "http://127.0.0.1:10")
-    first.start_only()
-    wait_for(lambda: "posting to" in said(first))
-    second.start_only()
-    wait_for(lambda: "Standing by" in said(second))
+async def test_a_second_monitor_takes_over_when_the_first_is_gone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "STANDBY_LOOKS_S", 0.01)
+    spool = tmp_path / "spool.db"
+    first = Spool(spool)
+    heard: list[str] = []
+    waiting = asyncio.create_task(app._stand_by(spool, asyncio.Event(), heard.append))
+    while not heard:
+        await asyncio.sleep(0.01)
 
-    assert "posting to" not in said(second)
-    first.stop(signal.SIGKILL)
-    wait_for(lambda: "posting to" in said(second))
-    second.stop()
+    assert heard == [f"Standing by: another monitor uses {spool}."]
+    assert not waiting.done()
+    first.close()
+    await asyncio.wait_for(waiting, 10)
 
 
 def test_a_monitor_that_stands_by_ends_at_once_when_told(tmp_path: Path) -> None:
@@ -35,6 +44,7 @@ def test_a_monitor_that_stands_by_ends_at_once_when_told(tmp_path: Path) -> None
     wait_for(lambda: "posting to" in said(first))
     second.start_only()
     wait_for(lambda: "Standing by" in said(second))
+    assert "posting to" not in said(second)
     assert second.process is not None
     second.process.send_signal(signal.SIGTERM)
 

@@ -45,7 +45,10 @@ LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simula
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
 ALIVE_EVERY_S = 10.0  # a health check may call a monitor dead that has not touched its file for a minute
-STANDBY_LOOKS_S = 5.0  # a restarted monitor has its spool back before a standby has seen it free twice
+STANDBY_LOOKS_S = 5.0
+STANDBY_LOOKS = (
+    8  # at so many in a row the spool must be free: a monitor that only restarts has it back before
+)
 
 Say = Callable[[str], None]
 
@@ -314,7 +317,7 @@ async def _shown_alive(path: Path) -> AsyncIterator[None]:
 
 
 async def _stand_by(spool: Path, stop: asyncio.Event, say: Say) -> None:
-    """Wait until no other monitor uses the spool, or until `stop`. One that was seen must be gone at two looks."""
+    """Wait until no other monitor uses the spool, or until `stop`. One that was seen must be gone for a while."""
     looks_left = 1
     while not stop.is_set():
         try:
@@ -322,7 +325,7 @@ async def _stand_by(spool: Path, stop: asyncio.Event, say: Say) -> None:
         except SpoolInUse:
             if looks_left == 1:
                 say(f"Standing by: another monitor uses {spool}.")
-            looks_left = 2
+            looks_left = STANDBY_LOOKS
         except (sqlite3.Error, OSError):
             return  # whoever opens it next says what is wrong
         else:
