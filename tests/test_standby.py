@@ -27,12 +27,10 @@ async def test_a_second_monitor_takes_over_when_the_first_is_gone_for_a_while(
     monkeypatch.setattr(app, "STANDBY_LOOKS_S", 0.01)
     spool = tmp_path / "spool.db"
     first = Spool(spool)
-    heard: list[str] = []
-    waiting = asyncio.create_task(app._stand_by(spool, asyncio.Event(), heard.append))
-    while not heard:
-        await asyncio.sleep(0.01)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    waiting = asyncio.create_task(app._stand_by(spool, asyncio.Event(), heard.put_nowait))
 
-    assert heard == [f"Standing by: another monitor uses {spool}."]
+    assert await asyncio.wait_for(heard.get(), 10) == f"Standing by: another monitor uses {spool}."
     assert not waiting.done()
     first.close()
     await asyncio.wait_for(waiting, 10)
