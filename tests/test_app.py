@@ -88,6 +88,16 @@ def test_killed_under_load_it_keeps_every_answered_row_and_finds_the_same(tmp_pa
     assert len(expected) > 5
 
 
+def test_the_simulator_ends_in_order_when_told(tmp_path: Path) -> None:
+    simulator = App(tmp_path / "simulator", ["simulate"])
+    simulator.start_only()
+    wait_for(lambda: simulator.get("/api/version"))
+    assert simulator.process is not None
+    simulator.process.send_signal(signal.SIGTERM)
+
+    assert simulator.process.wait(5) == 0
+
+
 def test_restarted_under_the_monitor_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     simulator = App(tmp_path / "simulator", ["simulate", "--scenario", "steady"])
     simulator.start_only()
