@@ -28,8 +28,8 @@ class Proxy(threading.Thread):
         self.is_up = threading.Event()
 
     def run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # ends what still runs
+            runner.run(self._serve())
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
