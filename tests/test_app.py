@@ -1,6 +1,7 @@
 """The whole program as processes, with a real language model behind it. tests/faults kills them."""
 
 import http.client
+import signal
 import time
 from pathlib import Path
 
@@ -9,6 +10,16 @@ from tests.processes import App, observation, wait_for
 
 from llmscope.api.shapes import AboutOut
 from llmscope.store import open_store
+
+
+def test_the_simulator_ends_in_order_when_told(tmp_path: Path) -> None:
+    simulator = App(tmp_path / "simulator", ["simulate"])
+    simulator.start_only()
+    wait_for(lambda: simulator.get("/api/version"))
+    assert simulator.process is not None
+    simulator.process.send_signal(signal.SIGTERM)
+
+    assert simulator.process.wait(5) == 0
 
 
 def test_a_real_server_is_watched_lost_and_found_again(tmp_path: Path, llama_server: LlamaServer) -> None:

@@ -22,6 +22,7 @@ import uvicorn
 from llmscope import __version__, documents
 from llmscope.access import Access, Password, Session, Sessions, Token, Tokens, digest_of, read_key
 from llmscope.api import Parts, create_app
+from llmscope.api.below import Below
 from llmscope.api.connection import Connection, listen
 from llmscope.api.forwarded import Forwarded
 from llmscope.api.stream import status_frame
@@ -31,7 +32,7 @@ from llmscope.ingest import Ingest, NotStored
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
 from llmscope.observation import METRICS, Observation
-from llmscope.outbox import DirectTransport, HttpTransport, NotDelivered, Outbox, SpoolInUse, Transport
+from llmscope.outbox import DirectTransport, HttpTransport, NotDelivered, Outbox, Spool, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.rolling import Roller
 from llmscope.settings import Settings, TargetSetting, without_passwords
@@ -75,6 +76,11 @@ LISTENERS_GO_WITHIN_S = (
     0.5  # at a stop: one that has not read by then is stuck, and comes back with its cursor
 )
 MOST_FILES = 65_536
+ALIVE_EVERY_S = 10.0  # a health check may call a monitor dead that has not touched its file for a minute
+STANDBY_LOOKS_S = 5.0
+STANDBY_LOOKS = (
+    8  # at so many in a row the spool must be free: a monitor that only restarts has it back before
+)
 
 Say = Callable[[str], None]
 
@@ -92,6 +98,7 @@ class State:
     budget: str
     min_change_percent: float
     slo: Sequence[dict[str, Any]] = ()
+    docs: str = "/docs"
     notice: str | None = None
     targets: list[Target] = field(default_factory=list)
 
@@ -117,13 +124,15 @@ class State:
             "budget": self.budget,
             "min_change_percent": self.min_change_percent,
             "slo": list(self.slo),
-            "docs": "/docs",
+            "docs": self.docs,
         }
 
 
 def _state(mode: str, interval_s: float | None, settings: Settings) -> State:
     slo = [promise.model_dump() for promise in settings.slo]
-    return State(mode, interval_s, settings.budget, 100.0 * settings.min_change, slo)
+    return State(
+        mode, interval_s, settings.budget, 100.0 * settings.min_change, slo, f"{settings.root_path}/docs"
+    )
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -378,8 +387,10 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         access=access,
     )
     served = create_app(parts)
+    if settings.trusted_proxies:
+        served = Forwarded(served, settings.trusted_proxies)
     config = uvicorn.Config(
-        Forwarded(served, settings.trusted_proxies) if settings.trusted_proxies else served,
+        Below(settings.root_path, served) if settings.root_path else served,
         http=Connection,
         ws="none",
         proxy_headers=False,  # `Forwarded` does that, and only for proxies that are named
@@ -472,7 +483,12 @@ async def run_serve(settings: Settings, say: Say) -> None:
 async def run_monitor(settings: Settings, say: Say) -> None:
     """Probe the targets and post to the API until SIGINT or SIGTERM. Raises StartError."""
     state = _state("monitor", settings.interval, settings)
-    async with _stopped_by_signal() as stop, aiohttp.ClientSession() as http:
+    shown_alive = _shown_alive(settings.alive_file) if settings.alive_file else contextlib.nullcontext()
+    async with _stopped_by_signal() as stop, shown_alive, aiohttp.ClientSession() as http:
+        if settings.standby:
+            await _stand_by(settings.spool, stop, say)
+            if stop.is_set():
+                return
         with HostSampler() as host:
             token = settings.token.get_secret_value() if settings.token else None
             async with _monitoring(settings, state, host, HttpTransport(settings.api, http, token), say):
@@ -481,6 +497,47 @@ async def run_monitor(settings: Settings, say: Say) -> None:
                     f"{settings.interval:g} s"
                 )
                 await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def _shown_alive(path: Path) -> AsyncIterator[None]:
+    """Touches a file while the event loop turns: what a health check of a program without a port can look at."""
+
+    def touch() -> None:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    async def touch_again() -> None:
+        while True:
+            touch()
+            await asyncio.sleep(ALIVE_EVERY_S)
+
+    touching = asyncio.create_task(touch_again())
+    try:
+        yield
+    finally:
+        await _end([touching])
+
+
+async def _stand_by(spool: Path, stop: asyncio.Event, say: Say) -> None:
+    """Wait until no other monitor uses the spool, or until `stop`. One that was seen must be gone for a while."""
+    looks_left = 1
+    while not stop.is_set():
+        try:
+            Spool(spool).close()
+        except SpoolInUse:
+            if looks_left == 1:
+                say(f"Standing by: another monitor uses {spool}.")
+            looks_left = STANDBY_LOOKS
+        except (sqlite3.Error, OSError):
+            return  # whoever opens it next says what is wrong
+        else:
+            looks_left -= 1
+            if looks_left == 0:
+                return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), STANDBY_LOOKS_S)
 
 
 async def run_up(settings: Settings, say: Say) -> None:
@@ -503,7 +560,9 @@ async def run_up(settings: Settings, say: Say) -> None:
 
 
 def _say_where(settings: Settings, port: int, say: Say) -> None:
-    say(f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}  (data in {settings.db})")
+    say(
+        f"LLMscope {__version__} at http://{_shown(settings.host)}:{port}{settings.root_path}  (data in {settings.db})"
+    )
 
 
 def _shown(host: str) -> str:

@@ -65,6 +65,12 @@ Api = Annotated[
 ]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")]
+RootPath = Annotated[
+    str | None,
+    typer.Option(
+        "--root-path", metavar="PATH", help="Path below which a reverse proxy shows it, such as /llmscope."
+    ),
+]
 Insecure = Annotated[
     bool | None,
     typer.Option("--insecure", help="Allow --host beyond this machine without login. Trusted networks only."),
@@ -211,6 +217,7 @@ def up(
     spool: Spool = None,
     host: Host = None,
     port: Port = None,
+    root_path: RootPath = None,
     insecure: Insecure = None,
     budget: AlarmBudget = None,
     min_change: MinChange = None,
@@ -256,6 +263,7 @@ def up(
         spool=spool,
         host=host,
         port=port,
+        root_path=root_path,
         insecure=insecure,
         log_level=log_level,
         budget=budget,
@@ -274,6 +282,7 @@ def up(
 def serve(
     host: Host = None,
     port: Port = None,
+    root_path: RootPath = None,
     db: Database = None,
     insecure: Insecure = None,
     budget: AlarmBudget = None,
@@ -299,6 +308,7 @@ def serve(
         config,
         host=host,
         port=port,
+        root_path=root_path,
         db=db,
         insecure=insecure,
         log_level=log_level,
@@ -325,6 +335,14 @@ def monitor(
     num_predict: NumPredict = None,
     probe_when: ProbeWhen = None,
     spool: Spool = None,
+    standby: Annotated[
+        bool | None,
+        typer.Option("--standby", help="Wait while another monitor uses the spool; then take over."),
+    ] = None,
+    alive_file: Annotated[
+        Path | None,
+        typer.Option("--alive-file", metavar="FILE", help="Touched every 10 s, for health checks."),
+    ] = None,
     config: Config = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -347,6 +365,8 @@ def monitor(
         num_predict=num_predict,
         probe_when=probe_when,
         spool=spool,
+        standby=standby,
+        alive_file=alive_file,
         log_level=log_level,
     )
     _run(app.run_monitor(loaded, _say))

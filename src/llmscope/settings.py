@@ -46,6 +46,7 @@ METRIC_KEYS = (
 )
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 DURATIONS = ("latency", "ttft", "queue", "load")  # of these metrics, those that are shown in seconds
+OWN_PATHS = ("api", "assets", "docs", "healthz", "readyz")  # below one of these a request could mean either
 
 
 class WrongSetting(ValueError):
@@ -216,6 +217,20 @@ def slo_list(value: Any) -> Any:
     return tuple(found)
 
 
+def sub_path(value: str) -> str:
+    """A path of a server below which another one is shown; empty for none.
+
+    >>> [sub_path(text) for text in ("/llmscope/", "tools/llmscope", "/", "")]
+    ['/llmscope', '/tools/llmscope', '', '']
+    """
+    path = value.strip().strip("/")
+    if re.fullmatch(r"[\w.~-]+(/[\w.~-]+)*|", path, re.ASCII) is None:
+        raise ValueError("must be a path such as /llmscope")
+    if path.partition("/")[0] in OWN_PATHS:
+        raise ValueError(f"must not begin with one of LLMscope's own paths: {', '.join(OWN_PATHS)}")
+    return f"/{path}" if path else ""
+
+
 def from_json(value: Any) -> Any:
     """What a JSON text says: lists of tables have no better form in the environment."""
     if not isinstance(value, str):
@@ -315,10 +330,25 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port to listen on; when not set, 8081 for `up` and 8000 for `serve`."
     )
+    root_path: Annotated[str, AfterValidator(sub_path)] = Field(
+        "",
+        description="The path below which a reverse proxy shows this server, such as `/llmscope`; the proxy may take "
+        "it off or leave it on.",
+    )
     targets: Annotated[list[TargetSetting], BeforeValidator(from_json)] = Field(
         default_factory=lambda: [TargetSetting()],
         min_length=1,
         description="What to watch: a list of `{url, model, provider}`; see below.",
+    )
+    standby: bool = Field(
+        False,
+        description="`llmscope monitor` waits while another one uses its spool, and takes over when that one has "
+        "ended.",
+    )
+    alive_file: Path | None = Field(
+        None,
+        description="A file that `llmscope monitor` touches every 10 s while it runs, for health checks: it listens on "
+        "no port.",
     )
     api: Annotated[str, BeforeValidator(api_address)] = Field(
         "http://127.0.0.1:8000",

@@ -8,6 +8,7 @@ import contextlib
 import ipaddress
 import math
 import random
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -345,11 +346,18 @@ def _json(document: dict[str, Any], content_type: str = JSON, status: int = 200)
 
 
 async def serve(host: str, port: int, scenario: str, on_event: Callable[[str], None]) -> None:
-    """Run the simulator until cancelled; says its address and each incident. Raises OSError, KeyError."""
+    """Run the simulator until cancelled or told by SIGTERM; says its address and each incident.
+
+    Raises OSError, KeyError.
+    """
     simulator = Simulator(SCENARIOS[scenario], on_event=on_event)
     await simulator.start(host, port)
     try:
         on_event(f"Simulated Ollama at {simulator.url}, scenario {scenario}: {simulator.scenario.title}")
-        await asyncio.Event().wait()
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, ended.set
+        )  # nobody else does, as process 1
+        await ended.wait()
     finally:
         await simulator.stop()
