@@ -34,8 +34,8 @@ from tests.llm.counting import CountingOllama  # noqa: E402
 from tests.processes import App  # noqa: E402
 
 SAMPLE_EVERY_S = 5.0
-BYTES_A_ROW = 600  # of memory, allowed: the window's columns and their slack, the charts' recent values
-SLACK_MB = 8.0  # of memory, whatever the rows: what the allocator does not give back
+BYTES_A_ROW = 400  # of memory, allowed: the window's columns and their slack, what the charts remember
+SLACK_MB = 5.0  # of memory, whatever the rows: what the allocator does not give back
 
 
 @dataclass

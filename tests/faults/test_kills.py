@@ -15,7 +15,7 @@ from tests.processes import history
 from tests.serving import Served, served
 
 
-@pytest.mark.parametrize(("kill", "rounds"), [(kill_api, 3), (kill_all_in_one, 2), (kill_monitor, 2)])
+@pytest.mark.parametrize(("kill", "rounds"), [(kill_api, 2), (kill_all_in_one, 2), (kill_monitor, 2)])
 def test_killed_under_load_nothing_is_lost_doubled_or_judged_otherwise(
     tmp_path: Path, kill: Callable[[Path, int, int], Outcome], rounds: int
 ) -> None:
