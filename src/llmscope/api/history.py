@@ -40,7 +40,7 @@ from llmscope.store.window import Window
 
 MOST_POINTS = 20_000  # more are drawn as stretches: a page takes 1.5 MB of them
 MOST_READ = 1_000_000  # rows of all series among which the points are looked for: .2 s (bench/history.py)
-MOST_VIOLATIONS = 2_000
+MOST_VIOLATIONS = 500  # of stretches, each with a median, more cannot be told apart
 MINUTE_US, HOUR_US = MINUTES.width_us, HOURS.width_us
 STEPS_US = tuple(n * MINUTE_US for n in (1, 2, 5, 10, 15, 30)) + tuple(
     n * HOUR_US for n in (1, 2, 3, 6, 12, 24)

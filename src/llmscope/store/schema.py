@@ -355,6 +355,11 @@ CREATE TABLE kept (
     PRIMARY KEY (anchor_id, series_id)
 ) STRICT, WITHOUT ROWID;
 
+-- the furthest out of all marks of a span, found without reading those that are not shown
+DROP INDEX violation_by_series;
+CREATE INDEX violation_by_series ON violation
+    (series_id, metric, last_signal_us, superseded, first_signal_us, peak_z);
+
 -- marks that somebody has acknowledged, few among many
 CREATE INDEX violation_acknowledged ON violation (first_signal_id) WHERE acknowledged_us IS NOT NULL;
 

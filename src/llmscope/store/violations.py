@@ -269,7 +269,9 @@ class ViolationTable:
         connection, span = self._reader(), (series_id, metric, from_us, to_us)
         (total,) = connection.execute(f"SELECT count(*) FROM violation v WHERE {_IN_SPAN}", span).fetchone()
         found = connection.execute(
-            f"{_SELECT} WHERE {_IN_SPAN} ORDER BY abs(v.peak_z) DESC, v.id DESC LIMIT ?", (*span, limit)
+            f"{_SELECT} WHERE v.id IN (SELECT v.id FROM violation v WHERE {_IN_SPAN} "
+            "ORDER BY abs(v.peak_z) DESC, v.id DESC LIMIT ?)",
+            (*span, limit),
         )
         furthest = [Violation.from_row(row) for row in found]
         return sorted(furthest, key=lambda v: (-v.first_signal_us, -v.id)), int(total)
