@@ -27,6 +27,7 @@ SLACK_US = 1_000_000  # what a late answer may add before a series is called sta
 DEFAULT_INTERVAL_US = 2_000_000  # before two points have shown the real one
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_EPOCH_NAIVE = EPOCH.replace(tzinfo=None)
 Document = dict[str, Any]
 
 
@@ -38,7 +39,8 @@ def time_text(time_us: int | None) -> str | None:
     """
     if time_us is None:
         return None
-    return (EPOCH + dt.timedelta(microseconds=time_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # a month has hundreds of marks with four times each: strftime takes three times as long
+    return (_EPOCH_NAIVE + dt.timedelta(0, 0, time_us)).isoformat(timespec="microseconds") + "Z"
 
 
 def to_us(moment: dt.datetime) -> int:
