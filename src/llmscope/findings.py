@@ -27,9 +27,11 @@ from llmscope.store import (
     Annotation,
     BaselineRow,
     Exclusion,
+    FaultKind,
     Incident,
     Phase,
     Series,
+    StorageFault,
     Store,
     StoredAlarm,
     Violation,
@@ -91,6 +93,7 @@ class Findings:
         self._stated_us: dict[int, int] = {}  # when the state of each series was last stored
         self._found_before: dict[tuple[Any, ...], int] = {}  # ids of findings that a replay meets again
         self._timer: asyncio.TimerHandle | None = None
+        self._save_error: Exception | None = None  # of the last save
         self._saving = 0  # saves handed to the writer and not yet answered
 
     # -- starting
@@ -411,7 +414,7 @@ class Findings:
         phases = [
             self._begin(series, metric, start_id, start_us, cause, who, note, None) for metric in metrics
         ]
-        await self.settle()
+        await self.on_disk()
         return phases
 
     async def accept(self, alarm: StoredAlarm, who: str | None, note: str | None) -> Phase:
@@ -420,7 +423,7 @@ class Findings:
         phase = self._begin(
             series, alarm.metric, alarm.change_id, alarm.change_us, "new level accepted", who, note, alarm
         )
-        await self.settle()
+        await self.on_disk()
         return phase
 
     async def exclude(
@@ -431,7 +434,7 @@ class Findings:
         self.exclusions[series.id].append(exclusion)
         self._keep(exclusion)
         self._judge_again(series, from_us, f"excluded: {reason}", who)
-        await self.settle()
+        await self.on_disk()
         return exclusion
 
     async def withdraw(self, exclusion: Exclusion, who: str | None) -> Exclusion:
@@ -442,13 +445,13 @@ class Findings:
         held[held.index(exclusion)] = withdrawn
         self._keep(withdrawn)
         self._judge_again(series, exclusion.from_us, "exclusion withdrawn", who)
-        await self.settle()
+        await self.on_disk()
         return withdrawn
 
     async def annotate(self, series: Series, time_us: int, text: str, who: str | None) -> Annotation:
         annotation = Annotation(self._next(Annotation), series.id, time_us, text, who, self._clock_us())
         self._keep(annotation)
-        await self.settle()
+        await self.on_disk()
         return annotation
 
     def _judge_again(self, series: Series, from_us: int, cause: str, who: str | None) -> None:
@@ -555,7 +558,7 @@ class Findings:
         if incident.id in self.incidents[incident.series_id]:
             self.incidents[incident.series_id][incident.id] = incident
         self._keep(incident)
-        await self.settle()
+        await self.on_disk()
         self.hub.publish(*self.incident_frame(incident))
         return incident
 
@@ -676,8 +679,15 @@ class Findings:
                 states.append((series.id, row_id, msgspec.json.encode(state).decode()))
         return states
 
+    async def on_disk(self) -> None:
+        """Wait until what somebody has just decided is on disk. Raises StorageFault; it is then tried again later."""
+        await self.settle()
+        if self._save_error is not None:
+            error = self._save_error
+            raise error if isinstance(error, StorageFault) else StorageFault(FaultKind.OTHER, str(error))
+
     async def settle(self) -> None:
-        """Wait until everything found so far can be read from the store."""
+        """Wait until everything found so far can be read from the store, where that can be written."""
         self.save()
         if self._saving == 0:
             return
@@ -696,6 +706,7 @@ class Findings:
     ) -> None:
         """Keep what could not be written, the newer state of each first, and try again in a while."""
         self._saving -= 1
+        self._save_error = error
         if error is None:
             return
         self._dirty_violations = violations | self._dirty_violations

@@ -301,7 +301,9 @@ def test_the_accessibility_check_can_fail(busy: App, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(busy.url)
     drawn(page)
-    page.add_style_tag(content=".lab { color: #ccc !important }")
+    page.evaluate(
+        "document.querySelectorAll('.lab').forEach((e) => e.style.setProperty('color', '#ccc', 'important'))"
+    )
 
     assert Axe().run(page, options=WCAG).violations_count > 0
     page.close()

@@ -1,11 +1,13 @@
 """A disk that fills up: what is refused, what still works, and that it goes on by itself once there is room."""
 
 import contextlib
+import json
 import os
 import resource
 import sqlite3
 import subprocess
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,6 +73,19 @@ def refused(app: App, rows: list[dict[str, Any]]) -> urllib.error.HTTPError | No
     return None
 
 
+def noted(app: App) -> int:
+    """The status with which a note is answered."""
+    body = json.dumps({"text": "x" * 900}).encode()
+    asked = urllib.request.Request(
+        f"{app.url}/api/series/1/annotations", body, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def rows(first: int, number: int) -> list[dict[str, Any]]:
     return [observation(1500.0 + i % 97, ago_s=3000.0 - i * 0.2) for i in range(first, first + number)]
 
@@ -96,10 +111,13 @@ def test_a_full_disk_refuses_posts_serves_reads_and_goes_on_when_there_is_room(
             assert "no space left for the database" in problem
             assert "no space left" in app.get("/api/about")["notice"]
             assert len(app.get("/api/stats/spc?hours=2&limit=43200")["values"]) == stored
+            answered = [noted(app) for _ in range(8)]  # what was free in a page may take some
+            assert answered[-1] == 507, answered
 
             disk.resize(LARGE, app.process.pid)
             wait_for(lambda: app.get("/api/about")["notice"] is None)
             assert refused(app, rows(stored, 100)) is None
+            assert noted(app) == 201
             assert app.get("/readyz") == {"status": "ready"}
             found = app.get("/api/violations?hours=2&limit=1")
             app.stop()
