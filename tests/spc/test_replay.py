@@ -26,7 +26,7 @@ def close(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@settings(SEEDED, max_examples=15)
+@settings(SEEDED, max_examples=8)
 @given(made(), st.lists(st.integers(1, 2_599), max_size=3))
 def test_many_at_once_find_what_one_by_one_finds(data: Made, cuts: list[int]) -> None:
     chart = data.chart()
@@ -50,7 +50,7 @@ def test_many_at_once_find_what_one_by_one_finds(data: Made, cuts: list[int]) ->
     assert chart.state == many_chart.state
 
 
-@settings(SEEDED, max_examples=25)
+@settings(SEEDED, max_examples=10)
 @given(made(), st.lists(st.integers(1, 2_599), min_size=1, max_size=4))
 def test_a_restart_anywhere_is_as_if_it_had_never_stopped(data: Made, cuts: list[int]) -> None:
     straight = stream(data.chart(), data)
@@ -73,7 +73,7 @@ def _stored(chart: ControlChart) -> Any:
     return msgspec.json.decode(msgspec.json.encode(chart.baseline), type=type(chart.baseline))
 
 
-@settings(SEEDED, max_examples=15)
+@settings(SEEDED, max_examples=5)
 @given(made(), st.sampled_from([2.0**-6, 2.0, 2.0**9]))
 def test_scaling_all_values_changes_nothing_found(data: Made, factor: float) -> None:
     as_it_is = found(stream(data.chart(), data))
@@ -85,7 +85,7 @@ def test_scaling_all_values_changes_nothing_found(data: Made, factor: float) -> 
         assert math.isclose(scaled.alarms[key].size_percent, alarm.size_percent, rel_tol=1e-6, abs_tol=1e-6)
 
 
-@settings(SEEDED, max_examples=15)
+@settings(SEEDED, max_examples=8)
 @given(made())
 def test_an_episode_keeps_its_invariants(data: Made) -> None:
     for verdict in stream(data.chart(), data):

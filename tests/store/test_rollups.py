@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscope.observation import METRICS, Observation
@@ -136,6 +136,7 @@ def check_values(found: Summaries, i: int, values: Floats) -> None:
         assert value == pytest.approx(exact, rel=1.001 * ACCURACY, abs=1e-3)
 
 
+@settings(max_examples=20)  # each makes a database
 @given(st.lists(st.lists(observations(), max_size=12), max_size=5), st.randoms(use_true_random=False))
 def test_rolled_in_any_steps_they_are_what_the_rows_say(
     batches: list[list[tuple[int, int, Observation]]], rng: random.Random
@@ -151,6 +152,7 @@ def test_rolled_in_any_steps_they_are_what_the_rows_say(
         store.close()
 
 
+@settings(max_examples=20)  # each makes a database
 @given(st.lists(observations(), min_size=5, max_size=40), st.randoms(use_true_random=False))
 def test_broken_off_anywhere_nothing_is_lost_or_counted_twice(
     told: list[tuple[int, int, Observation]], rng: random.Random
