@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -257,6 +258,36 @@ def check_an_orderly_end() -> None:
         assert state["ExitCode"] == 0, f"{service}: exit code {state['ExitCode']}"
 
 
+def check_seen_from_the_network() -> None:
+    """Published beyond this machine it wants a password; with one, the page asks for it and the monitor delivers."""
+    ENVIRONMENT["LLMSCOPE_BIND"] = "0.0.0.0"
+    run(*COMPOSE, "up", "-d", "--no-build", "--force-recreate", "--no-deps", "llmscope_api")
+    wait_for(lambda: "LLMSCOPE_PASSWORD" in run(*COMPOSE, "logs", "--no-log-prefix", "llmscope_api"), 30.0)
+    note("published on 0.0.0.0 without a password", "refuses to start, and says so")
+    password = "only for this test"
+    ENVIRONMENT.update(LLMSCOPE_PASSWORD=password, LLMSCOPE_INGEST_TOKEN="a-token-for-this-test-alone")
+    run(*COMPOSE, "up", "-d", "--no-build", "--wait")
+    try:
+        count()
+        raise AssertionError("a stranger was told of the series")
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 401, refused
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    login = json.dumps({"password": password}).encode()
+    headers = {"Content-Type": "application/json", "Origin": URL}
+    browser.open(urllib.request.Request(URL + "/api/login", login, headers), timeout=10).close()
+
+    def counted() -> int:
+        with browser.open(URL + "/api/series", timeout=10) as answer:
+            return sum(series["count"] for series in json.load(answer)["series"])
+
+    before = counted()
+    wait_for(lambda: counted() > before, 30.0)
+    note("with one: a stranger, after the login", "401, live points by the monitor's token")
+    for name in ("LLMSCOPE_BIND", "LLMSCOPE_PASSWORD", "LLMSCOPE_INGEST_TOKEN"):
+        del ENVIRONMENT[name]
+
+
 def note_images() -> None:
     for image in ("llmscope", "llmscope_web"):
         size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", f"{image}:{TAG}"))
@@ -290,6 +321,7 @@ def check() -> None:
         check_a_new_address(page)
         browser.close()
     check_an_orderly_end()
+    check_seen_from_the_network()
     check_one_container()
 
 

@@ -50,7 +50,7 @@ def test_a_wrong_password_is_told_and_the_right_one_opens_the_page_live(closed: 
     page = visit.page
     page.goto(closed.url)
     log_in(page, "wrong")
-    expect(page.get_by_role("alert")).to_have_text("that is not the password")
+    expect(page.get_by_role("alert")).to_have_text("That is not the password.")
     expect(page.get_by_label("Password")).to_be_focused()
     visit.said.clear()  # Chromium itself notes the 401
     log_in(page)

@@ -57,7 +57,7 @@ async def log_in(request: Request, login: Login) -> Response:
     async with _comparing:
         is_right = await asyncio.to_thread(access.password.is_right, login.password)
     if not is_right:
-        raise HTTPException(401, "that is not the password")
+        raise HTTPException(401, "That is not the password.")
     access.attempts.succeeded(address)
     return _with_cookie(request, access.sessions.begin(), int(access.sessions.lasts_s))
 
