@@ -2,6 +2,7 @@
 
 import http.client
 import signal
+import statistics
 import time
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_a_real_server_is_watched_lost_and_found_again(tmp_path: Path, llama_ser
     assert all(0 < seen["ttfts"][i] <= 1000 * seen["values"][i] + 0.01 for i in good)
     assert all(seen["eval_counts"][i] > 0 and seen["tokens_per_second"][i] > 0 for i in good)
     assert seen["spc"]["n"] == len(good)
-    assert max(seen["values"][i] for i in good) < 2.0
+    assert statistics.median(seen["values"][i] for i in good) < 2.0
 
 
 def test_it_looks_for_no_ollama_and_says_that_it_simulates(tmp_path: Path) -> None:

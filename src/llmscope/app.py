@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import resource
 import signal
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,33 +31,14 @@ from llmscope.ingest import Ingest, NotStored
 from llmscope.live import Hub, frame
 from llmscope.monitor import Monitor
 from llmscope.observation import METRICS, Observation
+from llmscope.opening import Say, StartError, clock_us, open_database
 from llmscope.outbox import DirectTransport, HttpTransport, NotDelivered, Outbox, Spool, SpoolInUse, Transport
 from llmscope.probe import Target, Unreachable, find_target, open_session
 from llmscope.rolling import Roller
 from llmscope.settings import Settings, TargetSetting, without_passwords
 from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import EARLY_FITS, Plan
-from llmscope.store import (
-    SCHEMA_VERSION,
-    DatabaseInUse,
-    DatabaseLock,
-    Keep,
-    SchemaTooNew,
-    Store,
-    end_session,
-    ended_sessions,
-    fault_of,
-    open_store,
-    opened_tokens,
-)
-from llmscope.store.integrity import (
-    WAIT_S,
-    WAIT_UNCLEAN_S,
-    DatabaseDamaged,
-    NotOurs,
-    StartCheck,
-    version_of,
-)
+from llmscope.store import Keep, SchemaTooNew, Store, end_session, ended_sessions, opened_tokens
 
 if TYPE_CHECKING:
     from llmscope.simulator import Simulator
@@ -69,8 +49,6 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 LOOK_AGAIN_S = 30.0  # how often a missing Ollama is looked for while the simulator stands in
 WAIT_FOR_TARGET_S = 5.0  # how often a named target that does not answer is tried, until its model is known
 SYSTEM_EVERY_S = 2.0
-LARGE_BYTES = 100_000_000  # of a database whose upgrade is felt
-REMEDY = "run llmscope repair, or llmscope restore with a backup"
 MAX_CONNECTIONS = 3_000  # then 503; a listener of the live stream is one
 LISTENERS_GO_WITHIN_S = (
     0.5  # at a stop: one that has not read by then is stuck, and comes back with its cursor
@@ -81,12 +59,6 @@ STANDBY_LOOKS_S = 5.0
 STANDBY_LOOKS = (
     8  # at so many in a row the spool must be free: a monitor that only restarts has it back before
 )
-
-Say = Callable[[str], None]
-
-
-class StartError(Exception):
-    """Something a person can mend keeps LLMscope from starting; the message says what and how."""
 
 
 @dataclass(slots=True)
@@ -162,10 +134,6 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _clock_us() -> int:
-    return time.time_ns() // 1000
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
         return listen(host, port)
@@ -194,7 +162,7 @@ def _refuse_to_stand_open(settings: Settings) -> None:
     if settings.db.exists():
         # What is wrong with the database is said when it is opened for good.
         with contextlib.suppress(sqlite3.Error, SchemaTooNew), opened_tokens(settings.db) as tokens:
-            if tokens.has_working(_clock_us()):
+            if tokens.has_working(clock_us()):
                 return
     raise StartError(
         f"others than this machine could reach {settings.exposed_on}, and there is no login: set LLMSCOPE_PASSWORD "
@@ -221,13 +189,13 @@ def _access(settings: Settings, store: Store) -> Access:
             key,
             password.get_secret_value(),
             settings.login_lasts,
-            _clock_us,
-            ended_sessions(store.read(), _clock_us()),
+            clock_us,
+            ended_sessions(store.read(), clock_us()),
         )
 
     def ended(session: Session) -> None:
         store.write(
-            lambda connection: end_session(connection, session.id, session.expires_us, _clock_us()),
+            lambda connection: end_session(connection, session.id, session.expires_us, clock_us()),
             lambda _error: None,  # the writer logs it; in this process the session is over
         )
 
@@ -236,7 +204,7 @@ def _access(settings: Settings, store: Store) -> Access:
         login=settings.needs_login,
         password=None if password is None else Password(password.get_secret_value()),
         sessions=sessions,
-        tokens=Tokens(store.tokens.find, _clock_us, time.monotonic, fixed),
+        tokens=Tokens(store.tokens.find, clock_us, time.monotonic, fixed),
         hosts=None if names_anyone else settings.allowed_hosts,
         on_ended=ended,
     )
@@ -256,83 +224,6 @@ async def _stopped_by_signal() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The database of this process, and nobody else's, until `close`."""
-
-    store: Store
-    lock: DatabaseLock
-    check: StartCheck
-
-    @property
-    def trouble(self) -> str | None:
-        """What people should know of the storage just now."""
-        if self.store.fault is not None:
-            return f"Observations are not stored: {self.store.fault}."
-        if self.check.damage is not None:
-            return f"The database is damaged ({self.check.damage}): {REMEDY}."
-        return None
-
-    def close(self) -> None:
-        self.store.close()
-        self.lock.release()
-
-
-def open_database(path: Path, keep: Keep | None = None, say: Say = log.warning) -> Opened:
-    """Lock, check, migrate and load the database. Raises StartError."""
-    try:
-        lock = DatabaseLock(path)
-    except DatabaseInUse as error:
-        raise StartError(str(error)) from None
-    except OSError as error:
-        raise StartError(
-            f"cannot write {error.filename or path.parent} ({error.strerror or error}); allow it, or name another "
-            "file with --db"
-        ) from None
-    try:
-        return Opened(*_checked(path, lock, keep, say))
-    except BaseException:
-        lock.release()
-        raise
-
-
-def _checked(
-    path: Path, lock: DatabaseLock, keep: Keep | None, say: Say
-) -> tuple[Store, DatabaseLock, StartCheck]:
-    if path.exists() and not os.access(path, os.W_OK):
-        raise StartError(f"the database {path} cannot be written; allow it, or name another file with --db")
-    try:
-        version = version_of(path)
-        check = StartCheck(path)
-        check.wait(WAIT_UNCLEAN_S if lock.was_unclean else WAIT_S)
-        if 0 < version < SCHEMA_VERSION:
-            say(f"Upgrading {path} from schema {version} to {SCHEMA_VERSION}{_warning(path)}")
-        return open_store(path, _clock_us, keep), lock, check
-    except SchemaTooNew as error:
-        raise StartError(f"{path}: {error}") from None
-    except NotOurs as error:
-        raise StartError(f"cannot use {path}: {error}; name another file with --db") from None
-    except DatabaseDamaged as error:
-        raise StartError(
-            f"the database {path} is damaged ({error}) and was left as it is: {REMEDY}"
-        ) from None
-    except (sqlite3.Error, OSError) as error:
-        fault = fault_of(error, path)
-        why = f"cannot open the database {path}: {error}" if fault is None else str(fault)
-        raise StartError(f"{why}; or pass another file with --db") from None
-
-
-def _warning(path: Path) -> str:
-    """What to know before a large database is upgraded."""
-    size = path.stat().st_size
-    if size < LARGE_BYTES:
-        return ""
-    return (
-        f"; with {size / 1e9:.1f} GB this may take minutes. To have a copy of it as it is, stop LLMscope now and run "
-        "llmscope backup"
-    )
-
-
 def _keep(settings: Settings) -> Keep:
     return Keep.of_seconds(settings.keep_raw, settings.keep_minutes)
 
@@ -343,7 +234,7 @@ async def taking_in(settings: Settings, say: Say) -> AsyncIterator[Ingest]:
     opened = open_database(settings.db, _keep(settings), say)
     try:
         engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
-        ingest = Ingest(opened.store, engine, Hub(), _clock_us)
+        ingest = Ingest(opened.store, engine, Hub(), clock_us)
         ingest.restore()
         yield ingest
         ingest.stop()
@@ -372,7 +263,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         raise
     hub = Hub()
     engine = Engine(tuple(settings.watched), plan_of(settings), charted=tuple(METRICS))
-    ingest = Ingest(store, engine, hub, _clock_us)
+    ingest = Ingest(store, engine, hub, clock_us)
     ingest.restore()
     roller = Roller(store)
     parts = Parts(
@@ -380,7 +271,7 @@ async def _serving(settings: Settings, state: State, host: HostSampler, port: in
         engine=engine,
         ingest=ingest,
         hub=hub,
-        clock_us=_clock_us,
+        clock_us=clock_us,
         about=lambda: state.document(opened.trouble),
         system=lambda: _system(host),
         dashboard=DASHBOARD,
@@ -437,7 +328,7 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 def _system(host: HostSampler) -> dict[str, Any]:
     load = host.sample()
     return {
-        "time": documents.time_text(_clock_us()),
+        "time": documents.time_text(clock_us()),
         "host": socket.gethostname(),
         **load.document(),
     }

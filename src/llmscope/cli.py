@@ -187,7 +187,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop; a start that fails is one sentence and exit code 2, and Ctrl-C is the way to end it."""
     import uvloop
 
-    from llmscope.app import StartError
+    from llmscope.opening import StartError
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

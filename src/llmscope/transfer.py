@@ -196,8 +196,8 @@ def import_(
 
         cat rows.jsonl | llmscope import -
     """
-    from llmscope.app import StartError
     from llmscope.exchange import CannotImport, Intake
+    from llmscope.opening import StartError
 
     try:
         zone = dt.UTC if timezone.upper() == "UTC" else zoneinfo.ZoneInfo(timezone)

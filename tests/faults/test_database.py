@@ -19,8 +19,8 @@ from tests.serving import served, wall_us
 from tests.store.test_contract import append, row
 from typer.testing import CliRunner, Result
 
-from llmscope.app import StartError, open_database
 from llmscope.cli import cli
+from llmscope.opening import StartError, open_database
 from llmscope.store import DatabaseInUse, DatabaseLock, open_store
 from llmscope.store.integrity import connect_readonly, quick_check
 
@@ -157,7 +157,7 @@ def as_nobody(path: Path) -> str:
     """What `open_database` says to a user who owns nothing; as oneself, who is not root, where one is not."""
     code = (
         "import os, sys, pathlib\n"
-        "from llmscope.app import StartError, open_database\n"
+        "from llmscope.opening import StartError, open_database\n"
         "os.getuid() == 0 and os.setuid(65534)\n"
         "try:\n    open_database(pathlib.Path(sys.argv[1])).close()\n"
         "except StartError as error:\n    print(error)\n"
