@@ -155,6 +155,7 @@ BUSY: dict[str, tuple[str, Act]] = {
     "table": ("/", then(click("Table"), sees("dialog[open]"))),
     "shortcuts": ("/", then(press("?"), sees("dialog[open]"))),
     "window": ("/", then(click("Custom"), sees("dialog[open]"))),
+    "storage": ("/", then(click("size on disk"), sees("text=The database takes"))),
     "violation": ("/?rules=R1", then(worst)),
     "violation-phase": ("/?rules=R1", then(worst, click("Start a new phase here"))),
     "selected": ("/", then(select)),
