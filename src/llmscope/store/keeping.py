@@ -4,7 +4,6 @@ Everything is done in small steps, each a transaction of a few milliseconds, so 
 Age is counted from the arrival of a row: an import of last year's data is not given up at once.
 """
 
-import concurrent.futures
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ from llmscope.store import packs, reading
 from llmscope.store import rows as r
 from llmscope.store.rollups import MINUTES, slot_range
 from llmscope.store.rows import Row
+from llmscope.store.settled import Write, write_now
 
 DAY_US = 86_400_000_000
 MINUTE_US = 60_000_000
@@ -23,8 +23,6 @@ AROUND = 100  # rows of the series on both sides of a finding that are kept with
 ANCHORS_AT_ONCE = 20
 MINUTES_AT_ONCE = 300
 EVERY_US = 3_600_000_000  # how often old minutes are looked for
-
-Write = Callable[[Callable[[sqlite3.Connection], None], Callable[[Exception | None], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class Keeper:
             connection.execute(_PUT, packed)
             connection.execute("DELETE FROM observation WHERE id BETWEEN ? AND ?", packed[:2])
 
-        self._do(run)
+        write_now(self._write, run)
         return True
 
     # -- what is kept around findings
@@ -133,7 +131,11 @@ class Keeper:
             before, after = reading.neighbours(connection, series_id, anchor_id, AROUND, AROUND)
             ids = [row[r.ID] for row in (*before, *after)] or [anchor_id]
             kept.append((anchor_id, series_id, ids[0], ids[-1]))
-        self._do(lambda connection: _ran(connection.executemany(_KEEP, kept)))
+
+        def run(connection: sqlite3.Connection) -> None:
+            connection.executemany(_KEEP, kept)
+
+        write_now(self._write, run)
         return True
 
     # -- giving up
@@ -165,7 +167,7 @@ class Keeper:
             )
             connection.execute("UPDATE given_up SET row_id = ?", (last_id,))
 
-        self._do(run)
+        write_now(self._write, run)
         self.given_up_id = last_id
         return True
 
@@ -182,28 +184,18 @@ class Keeper:
                     (*slot_range(series_id, MINUTES, 0, before_us), MINUTES_AT_ONCE),
                 ).fetchall()
                 if old:
-                    self._do(lambda connection, old=old: _gave_up(connection, old, before_us))  # type: ignore[misc]
+                    write_now(self._write, lambda connection, old=old: _gave_up(connection, old, before_us))  # type: ignore[misc]
                     self.minutes_from_us = before_us
                     return True
         if self.keep.raw_us is not None:
             minute = (now_us - self.keep.raw_us - DAY_US) // MINUTE_US
-            self._do(
-                lambda connection: _ran(connection.execute("DELETE FROM arrival WHERE minute < ?", (minute,)))
-            )
+
+            def run(connection: sqlite3.Connection) -> None:
+                connection.execute("DELETE FROM arrival WHERE minute < ?", (minute,))
+
+            write_now(self._write, run)
         self._minutes_due_us = now_us + EVERY_US
         return False
-
-    def _do(self, run: Callable[[sqlite3.Connection], None]) -> None:
-        written: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-        def tell(error: Exception | None) -> None:
-            if error is None:
-                written.set_result(None)
-            else:
-                written.set_exception(error)
-
-        self._write(run, tell)
-        written.result()
 
 
 _PUT = "INSERT INTO pack (first_id, last_id, from_us, to_us, rows, document) VALUES (?, ?, ?, ?, ?, ?)"
@@ -237,7 +229,3 @@ def _within(rows: Iterable[Row], stretches: list[tuple[int, int, int]]) -> Itera
 def _gave_up(connection: sqlite3.Connection, old: list[tuple[int]], before_us: int) -> None:
     connection.executemany("DELETE FROM rollup WHERE id = ?", old)
     connection.execute("UPDATE given_up SET minutes_us = ?", (before_us,))
-
-
-def _ran(_cursor: sqlite3.Cursor) -> None:
-    """What a write returns is of no interest."""

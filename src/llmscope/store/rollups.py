@@ -4,7 +4,6 @@ Rows are taken in order of arrival and go to the slots of their own times, so on
 it belongs. How far they are taken stands in the same transaction, so nothing is counted twice or lost.
 """
 
-import concurrent.futures
 import itertools
 import sqlite3
 import time
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from llmscope.observation import METRICS
 from llmscope.store import reading
 from llmscope.store import rows as r
+from llmscope.store.settled import Write, write_now
 from llmscope.store.summary import Summaries, joined, summaries_of, unpack
 from llmscope.store.window import metric_values, scale_of
 
@@ -134,10 +134,7 @@ class Rollups:
     def __init__(
         self,
         reader: Callable[[], sqlite3.Connection],
-        write: Callable[
-            [Callable[[sqlite3.Connection], None], Callable[[Exception | None], None]],
-            None,
-        ],
+        write: Write,
     ) -> None:
         self._reader = reader
         self._write = write
@@ -165,16 +162,7 @@ class Rollups:
                 raise RuntimeError(f"rows after {rolled_id} were rolled by somebody else")
             connection.executemany(_PUT, put)
 
-        written: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-        def tell(error: Exception | None) -> None:
-            if error is None:
-                written.set_result(None)
-            else:
-                written.set_exception(error)
-
-        self._write(run, tell)
-        written.result()
+        write_now(self._write, run)
         self.rolled_id = last_id
         return len(rows)
 
