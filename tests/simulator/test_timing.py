@@ -49,7 +49,7 @@ async def test_a_stream_tells_the_same_as_the_clients_clock() -> None:
 
     assert len(came_at) == 20 + 1
     assert last["eval_count"] == 20
-    assert came_at[0] < came_at[-1] / 2  # the tokens came one after another, not all at the end
+    assert came_at[0] < 0.9 * came_at[-1]  # the tokens came one after another, not all at the end
     assert last["total_duration"] / 1e6 <= came_at[-1]
 
 
