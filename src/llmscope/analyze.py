@@ -21,7 +21,7 @@ import numpy.typing as npt
 from llmscope.spc import classic
 from llmscope.spc.alarms import Alarm
 from llmscope.spc.arl import cusum_arl, ewma_arl, rules_arl
-from llmscope.spc.baseline import Scale, limits
+from llmscope.spc.baseline import Scale
 from llmscope.spc.calibration import Budget
 from llmscope.spc.chart import FEWEST_LEARNT, ControlChart, ManyVerdicts, Plan, phase_one
 from llmscope.spc.episodes import Span, spans
@@ -685,14 +685,6 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
         "closed": alarm.closed_id,
         "state": alarm.state,
     }
-
-
-def lines_of(analysis: Analysis) -> tuple[float | None, float | None]:
-    """LCL and UCL of the last phase in the unit of the values, to be shown."""
-    if analysis.options.chart != "points":
-        return None, None
-    last = limits(analysis.chart.centres[-1], analysis.chart.sigmas[-1], analysis.scale)
-    return last.lcl, last.ucl
 
 
 __all__ = ["Analysis", "CannotAnalyze", "Options", "Table", "analyze", "document", "read"]

@@ -681,20 +681,24 @@ class Findings:
 
     async def on_disk(self) -> None:
         """Wait until what somebody has just decided is on disk. Raises StorageFault; it is then tried again later."""
-        await self.settle()
-        if self._save_error is not None:
-            error = self._save_error
+        error = await self.settle()
+        if error is not None:
             raise error if isinstance(error, StorageFault) else StorageFault(FaultKind.OTHER, str(error))
 
-    async def settle(self) -> None:
-        """Wait until everything found so far can be read from the store, where that can be written."""
+    async def settle(self) -> Exception | None:
+        """Wait until everything found so far can be read from the store; what kept it from there, if anything did."""
         self.save()
         if self._saving == 0:
-            return
+            return None
         loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        self.store.write(lambda _connection: None, lambda _error: call(loop, _resolve, written))
-        await written
+        written: asyncio.Future[Exception | None] = loop.create_future()
+        self.store.write(lambda _connection: None, lambda _error: call(loop, self._resolve, written))
+        return await written
+
+    def _resolve(self, written: "asyncio.Future[Exception | None]") -> None:
+        """Right after the save that is waited for: another may have come through before the waiting one goes on."""
+        if not written.done():
+            written.set_result(self._save_error)
 
     def _saved_or_not(
         self,
@@ -750,11 +754,6 @@ def call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argume
     """Run on the loop, from the writer's thread; a loop that has closed hears no more."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *arguments)
-
-
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _episode_key(violation: Violation) -> EpisodeKey:

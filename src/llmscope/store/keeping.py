@@ -8,6 +8,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from llmscope.store import packs, reading
 from llmscope.store import rows as r
@@ -53,6 +54,7 @@ class Keeper:
         self._clock_us = clock_us
         self.keep = keep
         self._minutes_due_us = 0
+        self._left: list[int] = []  # series whose old minutes are still to be given up
         self.given_up_id, self.minutes_from_us = (
             reader().execute("SELECT row_id, minutes_us FROM given_up").fetchone()
         )
@@ -173,20 +175,23 @@ class Keeper:
 
     def _give_up_minutes(self, connection: sqlite3.Connection, now_us: int) -> bool:
         """Give up some minutes of a series that are too old, and the notes of when rows arrived."""
-        if now_us < self._minutes_due_us:
-            return False
-        if self.keep.minutes_us is not None:
+        while self._left and self.keep.minutes_us is not None:
             before_us = now_us - self.keep.minutes_us
             before_us -= before_us % EVERY_US  # whole hours, which stay
-            for (series_id,) in connection.execute("SELECT id FROM series").fetchall():
-                old = connection.execute(
-                    "SELECT id FROM rollup WHERE id >= ? AND id < ? LIMIT ?",
-                    (*slot_range(series_id, MINUTES, 0, before_us), MINUTES_AT_ONCE),
-                ).fetchall()
-                if old:
-                    write_now(self._write, lambda connection, old=old: _gave_up(connection, old, before_us))  # type: ignore[misc]
-                    self.minutes_from_us = before_us
-                    return True
+            old = connection.execute(
+                "SELECT id FROM rollup WHERE id >= ? AND id < ? LIMIT ?",
+                (*slot_range(self._left[-1], MINUTES, 0, before_us), MINUTES_AT_ONCE),
+            ).fetchall()
+            if old:
+                write_now(self._write, partial(_gave_up, old=old, before_us=before_us))
+                self.minutes_from_us = before_us
+                return True
+            self._left.pop()
+        if now_us < self._minutes_due_us:
+            return False
+        self._minutes_due_us = now_us + EVERY_US
+        if self.keep.minutes_us is not None:
+            self._left = [series_id for (series_id,) in connection.execute("SELECT id FROM series")]
         if self.keep.raw_us is not None:
             minute = (now_us - self.keep.raw_us - DAY_US) // MINUTE_US
 
@@ -194,8 +199,7 @@ class Keeper:
                 connection.execute("DELETE FROM arrival WHERE minute < ?", (minute,))
 
             write_now(self._write, run)
-        self._minutes_due_us = now_us + EVERY_US
-        return False
+        return bool(self._left)
 
 
 _PUT = "INSERT INTO pack (first_id, last_id, from_us, to_us, rows, document) VALUES (?, ?, ?, ?, ?, ?)"

@@ -58,7 +58,8 @@ def rows(
 
 
 def row(connection: sqlite3.Connection, row_id: int) -> Row | None:
-    return next(iter(list(rows(connection, row_id, row_id))), None)
+    found = list(rows(connection, row_id, row_id))  # to the end, which ends the transaction
+    return found[0] if found else None
 
 
 def neighbours(
