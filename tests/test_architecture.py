@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "llmscope"
 
 ALLOWED: dict[str, set[str]] = {
     "observation": set(),
-    "settings": set(),
+    "settings": {"access"},
     "live": set(),
     "host": set(),
     "simulator": set(),

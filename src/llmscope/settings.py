@@ -33,6 +33,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from llmscope.access import is_loopback
+
 DEFAULT_OLLAMA = "http://localhost:11434"
 CONFIG_FILE = "llmscope.toml"
 METRIC_KEYS = (
@@ -495,16 +497,6 @@ class Settings(BaseSettings):
         if self.keep_minutes < self.keep_raw:
             raise ValueError("keep_minutes must not be shorter than keep_raw")
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def load(

@@ -5,7 +5,7 @@ Decides and remembers; knows nothing of HTTP.
 
 from llmscope.access.attempts import Attempts, TooManyAttempts
 from llmscope.access.password import Password
-from llmscope.access.policy import Access, Caller, host_name
+from llmscope.access.policy import Access, Caller, host_name, is_loopback
 from llmscope.access.sessions import Session, Sessions, read_key
 from llmscope.access.tokens import SCOPES, Scope, Token, Tokens, digest_of, new_token
 
@@ -23,6 +23,7 @@ __all__ = [
     "TooManyAttempts",
     "digest_of",
     "host_name",
+    "is_loopback",
     "new_token",
     "read_key",
 ]

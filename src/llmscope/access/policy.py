@@ -104,12 +104,12 @@ def host_name(host: str) -> str:
 def is_loopback(name: str) -> bool:
     """Whether that name can only mean this machine: a name server that lies cannot change where it leads.
 
-    >>> [is_loopback(name) for name in ("localhost", "127.0.0.1", "::1", "localhost.evil.example", "192.168.1.2")]
+    >>> [is_loopback(name) for name in ("localhost", "127.0.0.1", "[::1]", "localhost.evil.example", "192.168.1.2")]
     [True, True, True, False, False]
     """
-    if name == "localhost":
+    if name.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
